@@ -1,0 +1,157 @@
+"""One line for each request of a client, written in the background: all of the last 200 ms at a time.
+
+JSON, or aligned text on a terminal. Rendered between requests, in slices; a thread writes, so that a reader of standard
+error who stops reading holds nobody up. Then lines are left out, and counted.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import queue
+import select
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from llmproxy_site.log_redaction import known_secrets
+from llmproxy_site.request_lines import as_json, as_text, left_out_as_json, left_out_as_text
+from routing.openai.doorstep import made_here
+from stats.record import RequestRecord
+
+WRITE_EVERY_S = 0.2
+MOST_WAITING = 10_000
+STOP_WITHIN_S = 1.0
+_SLICE = 100  # lines that are rendered while requests wait: less than a millisecond
+_MOST_BEHIND = 100  # slices that the thread has not written yet
+# Up to so many bytes a write to a pipe is never torn apart by those of other workers (POSIX, PIPE_BUF).
+_WHOLE = 4096
+
+Write = Callable[[bytes], object]
+
+
+class RequestLog:
+    """The lines of one worker. `add` and all coroutines belong to the event loop's thread.
+
+    write: takes whole lines, and may block; it is called on a thread of its own.
+    """
+
+    def __init__(self, write: Write, *, terminal: bool) -> None:
+        self._render, self._left_out = (as_text, left_out_as_text) if terminal else (as_json, left_out_as_json)
+        self._logger = logging.getLogger("llmproxy.requests")  # for its level only
+        self._waiting: list[RequestRecord] = []
+        self._dropped = 0
+        self._writer = _Writer(write)
+
+    def add(self, record: RequestRecord) -> None:
+        """A request has ended."""
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(record)
+        else:
+            self._dropped += 1
+
+    async def run(self) -> None:
+        """Writes until it is cancelled."""
+        while True:
+            await asyncio.sleep(WRITE_EVERY_S)
+            await self._hand_over()
+
+    async def stop(self, within_s: float = STOP_WITHIN_S) -> None:
+        """Writes what is left, unless nobody reads it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._hand_over()
+                await self._writer.finished()
+        self._writer.stop()
+
+    async def _hand_over(self) -> None:
+        for _ in range(0, len(self._waiting), _SLICE):
+            if self._writer.behind >= _MOST_BEHIND:
+                return
+            records = self._waiting[:_SLICE]
+            del self._waiting[:_SLICE]
+            self._writer.write(list(self._rendered(self._wanted(records))))
+            await asyncio.sleep(0)
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            if self._logger.isEnabledFor(logging.WARNING):
+                self._writer.write([self._left_out(dropped)])
+
+    def _wanted(self, records: list[RequestRecord]) -> list[RequestRecord]:
+        if self._logger.isEnabledFor(logging.INFO):
+            return records
+        if self._logger.isEnabledFor(logging.WARNING):
+            return [record for record in records if record.outcome == "failure"]
+        return []
+
+    def _rendered(self, records: list[RequestRecord]) -> Iterator[bytes]:
+        # All else in a record comes from the configuration; a client may call its request whatever it likes.
+        foreign = [record.request_id for record in records if not made_here(record.request_id)]
+        if foreign and known_secrets.struck_out("\n".join(foreign)) != "\n".join(foreign):
+            return (self._render(record, known_secrets.struck_out(record.request_id)) for record in records)
+        return (self._render(record, record.request_id) for record in records)
+
+
+class _Writer:
+    """Writes on a thread of its own. A daemon: a reader that has stopped must not keep the process alive."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._given: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
+        self._count_given = 0  # by the event loop alone
+        self._count_written = 0  # by the thread alone
+        self._thread: threading.Thread | None = None
+
+    @property
+    def behind(self) -> int:
+        """How much of what was given is not written yet."""
+        return self._count_given - self._count_written
+
+    def write(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
+            self._thread.start()
+        self._count_given += 1
+        self._given.put(lines)
+
+    async def finished(self) -> None:
+        """When everything is written."""
+        while self.behind:  # noqa: ASYNC110 - what ends it happens on a thread
+            await asyncio.sleep(0.005)
+
+    def stop(self) -> None:
+        """After what it has been given."""
+        self._given.put(None)
+
+    def _run(self) -> None:
+        while (lines := self._given.get()) is not None:
+            with contextlib.suppress(OSError):  # nobody reads any more
+                for text in together(lines):
+                    self._write(text)
+            self._count_written += 1
+
+
+def together(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """As many whole lines at a time as other writers cannot tear apart."""
+    text = b""
+    for line in lines:
+        if text and len(text) + len(line) > _WHOLE:
+            yield text
+            text = b""
+        text += line
+    if text:
+        yield text
+
+
+def to_descriptor(descriptor: int) -> Write:
+    """Writes all of it, in one go where the system takes it so."""
+
+    def write(text: bytes) -> None:
+        while text:
+            try:
+                text = text[os.write(descriptor, text) :]
+            except BlockingIOError:  # who started us made it so, for himself
+                select.select([], [descriptor], [])
+
+    return write
