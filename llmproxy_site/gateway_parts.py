@@ -5,7 +5,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,17 +119,22 @@ class GatewayParts:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if not await self.recorder.stop():
-            log.warning("the store is away: the last counts of this worker are lost")
-        if self.records is not None:
-            await self.records.stop()
-        if self.traces is not None:
-            await self.traces.stop()
-        if self.request_log is not None:
-            await self.request_log.stop()
+        # Side by side: each of them may wait its seconds for who does not answer.
+        await asyncio.gather(*self._last_words())
         await self.cache.aclose()
         await self.store.aclose()
         await self._carriers.aclose()
+
+    def _last_words(self) -> Iterator[Coroutine[Any, Any, object]]:
+        """What is left to tell; whatever does not arrive in time is lost, and a log line says so."""
+        yield self._tell_counts()
+        for background in (self.records, self.traces, self.request_log):
+            if background is not None:
+                yield background.stop()
+
+    async def _tell_counts(self) -> None:
+        if not await self.recorder.stop():
+            log.warning("the store is away: the last counts of this worker are lost")
 
     def _run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(_kept_running(name, work), name=name))
