@@ -34,7 +34,7 @@ class CacheParts:
 
     def forget(self) -> None:
         """What this worker has in memory; the store keeps its own."""
-        self._cache.tier.clear()
+        self.caching.forget()
 
     def nobody_waits(self) -> bool:
         """No answer is asked for or passed on to several requests now."""

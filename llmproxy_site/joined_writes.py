@@ -10,9 +10,12 @@ from typing import Any
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from llmproxy_site.answer_head import QuickCycle
 from llmproxy_site.patient_protocol import PatientProtocol
+from llmproxy_site.quick_cycle import LateEvent, QuickCycle
+from routing.openai.routes import BY_PATH
 
+# Of request lines that are served all the time: path, path and query as they came.
+_PLACES = {path.encode("ascii"): (path, path.encode("ascii"), b"") for path in BY_PATH}
 _MOST_HELD = 65_536  # bytes; with more, whoever writes must be told by the transport when its client does not read
 
 
@@ -34,6 +37,14 @@ class JoiningTransport:
         self._held_bytes += len(data)
         if self._held_bytes > _MOST_HELD:
             self._flush()
+
+    def write_at_once(self, data: bytes) -> None:
+        """With all that is held: nothing more is to come in this turn."""
+        if self._held:
+            self._held.append(data)
+            self._flush()
+        elif not self._transport.is_closing():
+            self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
@@ -58,6 +69,39 @@ class JoinedWritesProtocol(PatientProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(JoiningTransport(transport, self.loop.call_soon))  # type: ignore[arg-type]
+
+    def on_headers_complete(self) -> None:
+        """uvicorn's, without what the usual request does not need: 5 us less."""
+        parser, place = self.parser, _PLACES.get(self.url)
+        if place is None or self.limit_concurrency is not None or parser.should_upgrade():
+            super().on_headers_complete()
+            return
+        version = parser.get_http_version()
+        if version != "1.1":
+            super().on_headers_complete()
+            return
+        scope = self.scope
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["path"], scope["raw_path"], scope["query_string"] = place
+        before = self.cycle
+        self.cycle = cycle = QuickCycle(
+            scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            self.access_log,
+            self.server_state.default_headers,
+            LateEvent(),  # type: ignore[arg-type]
+            self.expect_100_continue,
+            parser.should_keep_alive(),
+            self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.__class__ = QuickCycle  # uvicorn's parser makes its own

@@ -2,7 +2,8 @@
 
 from typing import Protocol, Self
 
-from cache_app.answers import Found, Shared
+from cache_app.answers import Shared
+from cache_app.entry import Entry
 from cache_app.shared_stream import Lagging
 from routing.attempt import Attempt
 from routing.config.table import RoutingTable
@@ -80,13 +81,13 @@ class Kept:
     is_hit = True
     status = 200
 
-    def __init__(self, found: Found, table: RoutingTable, *, stream: bool, unix_now: float) -> None:
-        self.entry = found.entry
+    def __init__(self, entry: Entry, table: RoutingTable, *, stream: bool, unix_now: float) -> None:
+        self.entry = entry
         self.table = table
         self.is_stream = stream
-        self.body = found.entry.body
+        self.body = entry.body
         self.outcome = Outcome.CANCELLED if stream else Outcome.SUCCESS
-        self._age = found.entry.age_s(unix_now)
+        self._age = entry.age_s(unix_now)
         self._sent = 0
 
     @property

@@ -22,7 +22,9 @@ from routing.config.table import Group, RoutingTable
 from routing.errors import Refusal, UpstreamTimedOut
 from routing.openai.answers import MISS, content_type, replayed
 from routing.openai.request import LLMRequest, encrypted_pins
+from routing.openai.routes import Route
 from routing.openai.sse import EventCutter
+from routing.recall import Recall, Recalled
 from routing.trail import Trail
 from routing.upstream.answer_facts import Usage
 from routing.upstream.classify import Outcome
@@ -37,6 +39,25 @@ class Caching:
     def __init__(self, cache: AnswerCache[Attempt], recorder: Recorder) -> None:
         self._cache = cache
         self._recorder = recorder
+        self._recall = Recall()
+
+    def at_hand(self, route: Route, scope: str, body: bytes, table: RoutingTable, trail: Trail) -> Kept | None:
+        """What this worker holds in its memory for a body that it was asked for before; nobody is asked for it."""
+        recalled = self._recall.find(route, scope, body)
+        if recalled is None or recalled.table is not table:
+            return None
+        now = time.time()
+        entry = self._cache.tier.get(recalled.place.key, now)
+        if entry is None:
+            return None
+        trail.group, trail.revision = recalled.group.name, table.revision
+        self._hit(trail, Found(entry, "process"))
+        return Kept(entry, table, stream=False, unix_now=now)
+
+    def forget(self) -> None:
+        """What this worker has in memory."""
+        self._recall.clear()
+        self._cache.tier.clear()
 
     def bypassed(self, request: LLMRequest, reason: str) -> None:
         """By a request that has nothing to do with the cache."""
@@ -60,6 +81,8 @@ class Caching:
             if isinstance(error, Refusal):
                 error.cache = MISS
             raise
+        if isinstance(result, Found) and result.where == "process":
+            self._remember(request, Recalled(table, group, place))
         return self._told(result, request, table)
 
     def _use(self, request: LLMRequest, group: Group) -> tuple[CacheUse, Place | None]:
@@ -92,7 +115,7 @@ class Caching:
     def _told(self, result: Found | Shared[Attempt] | Attempt, request: LLMRequest, table: RoutingTable) -> Answer:
         if isinstance(result, Found):
             self._hit(request.trail, result)
-            return Kept(result, table, stream=request.stream, unix_now=time.time())
+            return Kept(result.entry, table, stream=request.stream, unix_now=time.time())
         if isinstance(result, Shared):
             if result.leads:
                 self._recorder.missed()
@@ -103,6 +126,10 @@ class Caching:
         self._recorder.missed()
         result.cache = MISS
         return result
+
+    def _remember(self, request: LLMRequest, recalled: Recalled) -> None:
+        if not request.stream and request.directives is None and not _beta(request):
+            self._recall.keep(request.route, request.scope, request.body, recalled)
 
     def _hit(self, trail: Trail, found: Found) -> None:
         entry = found.entry

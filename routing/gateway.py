@@ -17,8 +17,10 @@ from routing.config.table import Endpoint, Group, RoutingTable
 from routing.course import Course
 from routing.errors import NotFound, UpstreamTimedOut
 from routing.failover import Failover, unknown_id
-from routing.openai.request import LLMRequest, encrypted_pins
+from routing.openai.request import NO_SCOPE, LLMRequest, encrypted_pins
+from routing.openai.routes import Route
 from routing.plans import AskingPlan, BalancedPlan, PinnedPlan, Plan
+from routing.trail import Trail
 from routing.upstream.classify import Outcome
 
 
@@ -43,6 +45,13 @@ class Gateway:
         self._rotations: dict[str, Rotation] = {}
         self._rotations_of: RoutingTable | None = None
 
+    def at_hand(self, route: Route, body: bytes, trail: Trail) -> Kept | None:
+        """The answer to a body that was answered from this worker's memory before, if it is still there."""
+        kept = self._caching.at_hand(route, NO_SCOPE, body, self._live.table, trail)
+        if kept is not None:
+            self._remember_again(NO_SCOPE, kept)
+        return kept
+
     async def answer(self, request: LLMRequest, presence: Presence) -> Answer:
         """What is passed on; leaving it (`with`) frees everything. presence: of the client. Raises Refusal."""
         table = self._live.table
@@ -62,8 +71,8 @@ class Gateway:
         answer = await self._caching.answer(
             request, group, table, presence, lambda: self._asked_after(routed_at, request, group, table)
         )
-        if isinstance(answer, Kept) and (entry := answer.entry).pins:
-            self._affinity.keep(request.scope, entry.pins, entry.endpoint_id, table.settings.response_affinity_ttl)
+        if isinstance(answer, Kept):
+            self._remember_again(request.scope, answer)
         return answer
 
     async def _asked_after(self, routed_at: float, request: LLMRequest, group: Group, table: RoutingTable) -> Attempt:
@@ -110,6 +119,11 @@ class Gateway:
         same = [endpoint for endpoint in endpoints if endpoint.account == account]
         pinned = next((endpoint for endpoint in same if endpoint.id in makers), same[0] if same else None)
         return PinnedPlan(pinned, endpoints, self._board) if pinned else AskingPlan(endpoints, self._board)
+
+    def _remember_again(self, scope: str, answer: Kept) -> None:
+        """Who made what a kept answer holds."""
+        if (entry := answer.entry).pins:
+            self._affinity.keep(scope, entry.pins, entry.endpoint_id, answer.table.settings.response_affinity_ttl)
 
     def _remember(self, attempt: Attempt, table: RoutingTable) -> None:
         """Keeps who made the response, the conversation's endpoint, and encrypted items, also those still to come."""

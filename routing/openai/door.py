@@ -27,6 +27,9 @@ from routing.trail import Trail, record_of
 from routing.upstream.classify import Outcome
 from routing.upstream.transport import Headers
 
+# An answer may depend on them, which is not worth the knowledge of it where answers are looked for by the body alone.
+_ABOUT_CACHING = (b"cache-control", b"openai-beta")
+
 log = structlog.get_logger(__name__)
 
 
@@ -36,10 +39,10 @@ class OpenAIDoor(AsyncHttpConsumer):
     def __init__(self, entrance: Entrance) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # channels
         self._entrance = entrance
-        self._began = time.monotonic()
+        self._trail = Trail()
         self._started = False  # the head of the answer is sent: nothing can replace it any more
         self._id: bytes = b""
-        self._request: LLMRequest | None = None  # once it is read
+        self._streams = False  # what is asked for
         self._status = 0  # sent; 0: nothing yet
         self._error = ""  # code of our own error
         self._hit = False
@@ -77,17 +80,16 @@ class OpenAIDoor(AsyncHttpConsumer):
 
     def _ended(self, match: Match, outcome: Outcome) -> None:
         """Counts the request and hands over its record."""
-        entrance, request = self._entrance, self._request
+        entrance, trail = self._entrance, self._trail
         entrance.recorder.request_ended(outcome.value, hit=self._hit)
-        trail = request.trail if request is not None else Trail()
         trail.revision = trail.revision or entrance.live.table.revision  # as in the answer to what was refused here
         record = record_of(
             trail,
             self._id.decode("ascii"),
-            time.monotonic() - self._began,
+            time.monotonic() - trail.began,
             match.route.operation,
             (outcome.value, self._status, self._error),
-            request is not None and request.stream,
+            self._streams,
         )
         entrance.records.add(record)
         if self._span is not None:
@@ -112,23 +114,29 @@ class OpenAIDoor(AsyncHttpConsumer):
         if match.route.kind == "models":
             await self._send_models(match)
             return Outcome.SUCCESS
-        if self.scope["method"] == "POST" and match.route.kind == "generate":
+        if match.route.kind == "generate":
             require_json(headers)
-        request = self._request = await self._read_request(match, headers, receive)
-        request.trail.began = self._began
+        body = await self._read_body(headers, receive)
+        if headers.keys().isdisjoint(_ABOUT_CACHING):
+            kept = entrance.gateway.at_hand(match.route, body, self._trail)
+            if kept is not None:
+                self._hit = True
+                await self._send_whole(kept)
+                return Outcome.SUCCESS
+        request = self._request_of(match, headers, body)
+        self._streams = request.stream
         with entrance:  # not while a body is read: a few slow uploads would lock everybody out
             return await self._answer(request, receive)
 
     # -- the request
 
-    async def _read_request(self, match: Match, headers: Mapping[bytes, bytes], receive: Any) -> LLMRequest:
-        body = await self._read_body(headers, receive)
+    def _request_of(self, match: Match, headers: Mapping[bytes, bytes], body: bytes) -> LLMRequest:
         upstream_headers = for_upstream(headers)
         if match.route.kind == "item":
             query = quote(self.scope["query_string"], safe="%/:?@!$&'()*+,;=-._~")
-            return _item_request(match, self.scope["method"], body, query, upstream_headers)
+            return _item_request(match, self.scope["method"], body, query, upstream_headers, self._trail)
         control = headers.get(b"cache-control", b"")
-        return parse_request(match.route, body, headers=upstream_headers, cache_control=control)
+        return parse_request(match.route, body, trail=self._trail, headers=upstream_headers, cache_control=control)
 
     async def _read_body(self, headers: Mapping[bytes, bytes], receive: Any) -> bytes:
         entrance = self._entrance
@@ -173,20 +181,18 @@ class OpenAIDoor(AsyncHttpConsumer):
             body = strike_out(body, answer.table)
             if answer.hopeless:
                 headers.append(NO_RETRY)
-        overhead = time.monotonic() - self._began - answer.upstream_s
+        trail = self._trail
+        trail.overhead_s = overhead = time.monotonic() - trail.began - answer.upstream_s
         headers.append((b"x-llmproxy-overhead-ms", b"%.2f" % (overhead * 1000)))
-        if self._request is not None:
-            trail = self._request.trail
-            trail.overhead_s = overhead
-            if trail.cost is not None:
-                headers.append(cost_header(trail.cost))
+        if trail.cost is not None:
+            headers.append(cost_header(trail.cost))
         await self._send(answer.status, headers, body)
 
     async def _send_stream(self, answer: Answer) -> None:
         self._started, self._status = True, 200
         await self.base_send({"type": "http.response.start", "status": 200, "headers": self._headers(answer)})
-        if (piece := await answer.piece()) is not None and self._request is not None:
-            self._request.trail.first_event_s = time.monotonic() - self._began
+        if (piece := await answer.piece()) is not None:
+            self._trail.first_event_s = time.monotonic() - self._trail.began
         while piece is not None:
             await self.base_send({"type": "http.response.body", "body": piece, "more_body": True})
             piece = await answer.piece()
@@ -220,7 +226,9 @@ class OpenAIDoor(AsyncHttpConsumer):
         await self._send(200, headers, body)
 
 
-def _item_request(match: Match, method: str, body: bytes, query: str, headers: Headers | None) -> LLMRequest:
+def _item_request(
+    match: Match, method: str, body: bytes, query: str, headers: Headers | None, trail: Trail
+) -> LLMRequest:
     item = quote(match.item, safe="-._~")
     return LLMRequest(
         route=match.route,
@@ -231,4 +239,5 @@ def _item_request(match: Match, method: str, body: bytes, query: str, headers: H
         operation=match.route.operation.replace("{id}", item),
         query=query,
         headers=headers,
+        trail=trail,
     )

@@ -16,6 +16,7 @@ from routing.openai.routes import CHAT, Route
 from routing.trail import Trail
 from routing.upstream.transport import Headers
 
+NO_SCOPE = ""  # of a client without a key
 _MOST_KEYS = 1000  # top-level keys; OpenAI's largest request has fewer than 50
 _LONGEST_MODEL = 500
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -39,7 +40,7 @@ class LLMRequest(msgspec.Struct, frozen=True):
     operation: str = ""  # path below the provider's base
     query: str = ""
     headers: Headers | None = None  # of the client, to pass upstream
-    scope: str = ""  # of the client key; empty while there are none
+    scope: str = NO_SCOPE  # of the client key, while there are none
     trail: Trail = msgspec.field(default_factory=Trail)
     values: dict[str, msgspec.Raw] = {}  # the top level of the body; for routes that name a model
     directives: Directives | None = None  # what the client says about caching; no part of the body
@@ -69,7 +70,12 @@ class LLMRequest(msgspec.Struct, frozen=True):
 
 
 def parse_request(
-    route: Route, body: bytes, *, query: str = "", headers: Headers | None = None, cache_control: bytes = b""
+    route: Route,
+    body: bytes,
+    *,
+    trail: Trail | None = None,
+    headers: Headers | None = None,
+    cache_control: bytes = b"",
 ) -> LLMRequest:
     """A request of a route that names a model. Raises BadRequest (`invalid_json`, `model_required`).
 
@@ -93,10 +99,10 @@ def parse_request(
         is_responses and (_true(values, "background") or _present(values, "conversation")),
         _pins(values, body) if is_responses else (),
         route.operation,
-        query,
-        headers,
         "",
-        Trail(),
+        headers,
+        NO_SCOPE,
+        trail or Trail(),
         values,
         read_directives(cache_control, *wishes) if cache_control or wishes else None,
     )

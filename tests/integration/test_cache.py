@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
+import msgspec
 import pytest
 
 from tests.fakes import behaviours as b
@@ -265,3 +267,80 @@ async def test_numbers_of_the_cache_add_up(upstreams, gateway):
     assert (cache["hits"], cache["misses"], cache["bypassed"], cache["entries_written"]) == (2, 1, 1, 1)
     assert cache["bypassed_by_reason"] == {"store": 1}
     assert (got["requests"]["total"], got["requests"]["cache_hits"]) == (4, 2)
+
+
+async def thrice(running, body, headers=None, path="/chat/completions"):
+    """The third request is one that the worker has answered from its memory before."""
+    return [await post(running, body, headers, path) for _ in range(3)]
+
+
+async def test_what_was_asked_often_is_the_same_answer_in_every_way(upstreams, gateway):
+    (a,) = await upstreams(1)
+    running = await gateway(a, **CACHED)
+    first, second, third = await thrice(running, chat_body(new_nonce()))
+
+    assert first.body == second.body == third.body != b""
+    of_their_own = {"x-request-id", "x-llmproxy-overhead-ms", "date"}
+    told = [{name: got.headers[name] for name in got.headers.keys() - of_their_own} for got in (second, third)]
+    assert told[0] == told[1]
+    assert how(third) == "hit"
+    own = running.parts.recorder.own()
+    assert (own.requests.success, own.requests.cache_hits) == (3, 2)
+    assert own.cache["hit:process"] == 2
+    assert len(a.requests) == 1
+
+
+async def test_what_was_asked_often_is_asked_again_after_a_deletion(upstreams, gateway):
+    (a,) = await upstreams(1)
+    running = await gateway(a, **CACHED)
+    body = chat_body(new_nonce())
+    await thrice(running, body)
+    await eventually(lambda: running.parts.recorder.own().cache["written:entries"])
+    await running.parts.delete_kept(None)
+    await eventually(lambda: not len(running.parts.cache.caching._recall))
+
+    assert how(await post(running, body)) == "miss"
+    assert len(a.requests) == 2
+
+
+async def test_what_was_asked_often_is_not_known_to_another_table(upstreams, gateway):
+    (a,) = await upstreams(1)
+    running = await gateway(a, **CACHED)
+    body = chat_body(new_nonce())
+    await thrice(running, body)
+    live = running.parts.live
+    group = live.table.groups["m"]
+    off = replace(group, cache=msgspec.structs.replace(group.cache, enabled=False))
+    live.swap(replace(live.table, groups={"m": off}))
+
+    assert how(await post(running, body)) == "bypass"
+
+
+@pytest.mark.parametrize(("header", "then"), [("cache-control: no-cache", "bypass"), ("openai-beta: x=v2", "miss")])
+async def test_headers_about_the_cache_are_heeded_however_often_it_was_asked(upstreams, gateway, header, then):
+    (a,) = await upstreams(1)
+    running = await gateway(a, **CACHED)
+    body = chat_body(new_nonce())
+    await thrice(running, body)
+    name, value = header.split(": ")
+
+    assert how(await post(running, body, {name: value})) == then
+    assert how(await post(running, body, {name: value})) == ("hit" if then == "miss" else then)
+    assert how(await post(running, body)) == "hit"
+
+
+async def test_the_same_bytes_on_another_route_are_another_request(upstreams, gateway):
+    (a,) = await upstreams(1)
+    running = await gateway(a, **CACHED)
+    body = chat_body(new_nonce())
+    await thrice(running, body)
+
+    assert how(await post(running, body, path="/completions")) != "hit"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"model":"none"}'])
+async def test_what_was_refused_is_refused_again(upstreams, gateway, body):
+    (a,) = await upstreams(1)
+    running = await gateway(a, **CACHED)
+
+    assert len({(got.status, got.body) for got in await thrice(running, body)}) == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cache_app.answers import Found, Shared
+from cache_app.answers import Shared
 from cache_app.shared_stream import Budget, SharedStream
 from routing.answer import Joined, Kept
 from routing.openai.answers import HIT, MISS
@@ -24,8 +24,7 @@ CHUNK = 256 << 10
 def kept(body: bytes = b"body", *, stream: bool = False, age_s: float = 0.0, **fields: Any) -> Kept:
     fields = {"endpoint_header": b"east", "headers": []} | fields
     table = table_of({"model_group": "m", "models": [model("a")]}, http_timeout=7, stream_timeout=70)
-    found = Found(entry(body, made_at=MADE_AT, **fields), "store")
-    return Kept(found, table, stream=stream, unix_now=MADE_AT + age_s)
+    return Kept(entry(body, made_at=MADE_AT, **fields), table, stream=stream, unix_now=MADE_AT + age_s)
 
 
 async def pieces_of(answer: Kept | Joined) -> list[bytes]:

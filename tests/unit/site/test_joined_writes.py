@@ -87,3 +87,14 @@ def test_a_connection_that_is_gone_is_not_written_to():
 
 def test_everything_else_is_the_transports_own():
     assert JoiningTransport(Socket(), Turn().call_soon).peer == "client"
+
+
+def test_what_ends_an_answer_does_not_wait_for_the_turn():
+    socket, turn = Socket(), Turn()
+    transport = JoiningTransport(socket, turn.call_soon)
+    transport.write(b"one, ")
+    transport.write_at_once(b"two")
+    transport.write_at_once(b"three")
+    assert socket.writes == [b"one, two", b"three"]
+    turn.pass_()
+    assert socket.writes == [b"one, two", b"three"]
