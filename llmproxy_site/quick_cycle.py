@@ -5,29 +5,18 @@ uvicorn itself.
 """
 
 import asyncio
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, STATUS_LINE, RequestResponseCycle
+
+from routing.openai.ready import Ready
 
 _CONTROLS = bytes([*range(9), *range(10, 32), 127])  # that no value may hold; all may hold a tab
 _LENGTH = b"content-length: "
 _MOST_NAMES = 1000
 _MOST_JOINED = 65_536  # bytes of a body that is copied behind its head, to leave in one write
 _WITHOUT_BODY = (204, 304)
-
-
-class Ready:
-    """An awaitable that need not be waited for."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        yield from ()
-        return self._value
 
 
 _SENT = Ready(None)

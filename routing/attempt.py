@@ -270,7 +270,7 @@ class Attempt:
             self._record(verdict, duration)
 
     def _record(self, verdict: Verdict, duration: float) -> None:
-        endpoint, outcome, usage, trail = self.endpoint, verdict.outcome.value, self.usage, self.course.request.trail
+        endpoint, outcome, usage, trail = self.endpoint, verdict.outcome._value_, self.usage, self.course.request.trail
         tokens = (usage.input, usage.output) if usage else (0, 0)
         self._recorder.attempt_ended(AttemptEnd(endpoint.id, outcome, duration, verdict.error, *tokens, endpoint.name))
         began_ms = (self._lease.began - trail.began) * 1000

@@ -64,16 +64,19 @@ class Caching:
         request.trail.cache_detail = reason
         self._recorder.bypassed(reason)
 
-    async def answer(
+    def answer(
         self, request: LLMRequest, group: Group, table: RoutingTable, presence: Presence, ask: Ask
-    ) -> Answer:
+    ) -> Coroutine[Any, Any, Answer]:
         """ask: makes the attempts; called at most once, and not at all for a hit. Raises what it raises."""
         use, place = self._use(request, group)
         if place is None:
             self.bypassed(request, use.reason)
-            return await ask()
+            return ask()
         request.trail.cache = "miss"
         wanted = _Wanted(request, group, place, use.ttl_s, group.cache.max_entry_bytes, presence, ask, self._recorder)
+        return self._answer(wanted, use, table)
+
+    async def _answer(self, wanted: "_Wanted", use: CacheUse, table: RoutingTable) -> Answer:
         try:
             result = await self._result(wanted, use)
         except BaseException as error:
@@ -82,8 +85,8 @@ class Caching:
                 error.cache = MISS
             raise
         if isinstance(result, Found) and result.where == "process":
-            self._remember(request, Recalled(table, group, place))
-        return self._told(result, request, table)
+            self._remember(wanted.request, Recalled(table, wanted.group, wanted.place))
+        return self._told(result, wanted.request, table)
 
     def _use(self, request: LLMRequest, group: Group) -> tuple[CacheUse, Place | None]:
         """Without a place the cache is left alone."""

@@ -4,6 +4,8 @@ Read it top down; every step calls only the next one. Errors leave as `errors.Re
 """
 
 import random
+from collections.abc import Coroutine
+from typing import Any
 
 from cache_app.flight import Presence
 from routing.affinity import Affinity
@@ -13,7 +15,7 @@ from routing.balancing.board import HealthBoard
 from routing.balancing.rotation import Rotation
 from routing.caching import Caching
 from routing.config.live import LiveTable
-from routing.config.table import Endpoint, Group, RoutingTable
+from routing.config.table import Group, RoutingTable
 from routing.course import Course
 from routing.errors import NotFound, UpstreamTimedOut
 from routing.failover import Failover, unknown_id
@@ -75,26 +77,25 @@ class Gateway:
             self._remember_again(request.scope, answer)
         return answer
 
-    async def _asked_after(self, routed_at: float, request: LLMRequest, group: Group, table: RoutingTable) -> Attempt:
+    def _asked_after(
+        self, routed_at: float, request: LLMRequest, group: Group, table: RoutingTable
+    ) -> Coroutine[Any, Any, Attempt]:
         """routed_at: since when it may have waited for an equal request's answer, which did not come."""
         waited = self._board.clock() - routed_at
         if waited > 0.1 and not request.stream and all(waited >= one.timeouts.http_s for one in group.endpoints):
             raise UpstreamTimedOut("An equal request was waited for, and not answered in time. Try again.")
-        return await self._asked(request, group, table)
+        return self._asked(request, group, table)
 
     async def _asked(self, request: LLMRequest, group: Group | None, table: RoutingTable) -> Attempt:
-        course = Course(request, table, group, await self._plan(request, group, table))
+        if group is not None and not request.pins:
+            plan: Plan = self._balanced(group, table)
+        else:
+            plan = await self._plan_by_pins(request, group, table)
+        course = Course(request, table, group, plan)
         attempt = await self._failover.first_good(course)
         if request.route.events == "responses" or request.pins:
             self._remember(attempt, table)
         return attempt
-
-    async def _plan(self, request: LLMRequest, group: Group | None, table: RoutingTable) -> Plan:
-        if group is None:
-            return await self._plan_by_pins(request, tuple(table.endpoints.values()), table)
-        if request.pins:
-            return await self._plan_by_pins(request, group.endpoints, table)
-        return self._balanced(group, table)
 
     def _balanced(self, group: Group, table: RoutingTable) -> Plan:
         return BalancedPlan([self._rotation(name, table) for name in group.chain], self._board)
@@ -107,8 +108,9 @@ class Gateway:
             rotation = self._rotations[name] = Rotation(table.groups[name], self._board, self._rng)
         return rotation
 
-    async def _plan_by_pins(self, request: LLMRequest, endpoints: tuple[Endpoint, ...], table: RoutingTable) -> Plan:
+    async def _plan_by_pins(self, request: LLMRequest, group: Group | None, table: RoutingTable) -> Plan:
         """Back to the endpoint that made what the request refers to; where nobody remembers, whoever knows it."""
+        endpoints = group.endpoints if group is not None else tuple(table.endpoints.values())
         makers = [maker for maker in await self._affinity.makers(request.scope, request.pins) if maker]
         accounts = {table.endpoints[maker].account for maker in makers if maker in table.endpoints}
         if len(accounts) > 1:

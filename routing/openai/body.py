@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from routing.errors import RequestTimedOut, TooLarge
+from routing.openai.ready import Ready
 from routing.openai.time_limits import TimeLimit, TimeLimits, TimeOver
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 _SILENCE_S = 15.0
+_TOO_SLOW = "The request body came too slowly. Send it again, at 1 KiB a second at least."
 _SLOWEST = 1024  # bytes a second
 
 
@@ -25,15 +27,20 @@ async def read_body(receive: Receive, limit: int, limits: TimeLimits, on_upload:
 
     Raises ClientLeft, TooLarge, RequestTimedOut.
     """
-    try:
-        with limits.within(_SILENCE_S) as patience:
-            message = await receive()
-            body: bytes = message.get("body", b"")
-            if message.get("more_body"):
-                on_upload()
-                return await _rest(body, receive, limit, patience)
-    except TimeOver:
-        raise RequestTimedOut("The request body came too slowly. Send it again, at 1 KiB a second at least.") from None
+    waiting = receive()
+    if isinstance(waiting, Ready) and not waiting.value.get("more_body"):
+        message = waiting.value
+        body: bytes = message.get("body", b"")
+    else:
+        try:
+            with limits.within(_SILENCE_S) as patience:
+                message = await waiting
+                body = message.get("body", b"")
+                if message.get("more_body"):
+                    on_upload()
+                    return await _rest(body, receive, limit, patience)
+        except TimeOver:
+            raise RequestTimedOut(_TOO_SLOW) from None
     if message["type"] == "http.disconnect":
         raise ClientLeft
     if len(body) > limit:

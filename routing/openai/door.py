@@ -81,14 +81,15 @@ class OpenAIDoor(AsyncHttpConsumer):
     def _ended(self, match: Match, outcome: Outcome) -> None:
         """Counts the request and hands over its record."""
         entrance, trail = self._entrance, self._trail
-        entrance.recorder.request_ended(outcome.value, hit=self._hit)
+        how = outcome._value_  # `value` is a property, which costs 0.3 us
+        entrance.recorder.request_ended(how, hit=self._hit)
         trail.revision = trail.revision or entrance.live.table.revision  # as in the answer to what was refused here
         record = record_of(
             trail,
             self._id.decode("ascii"),
             time.monotonic() - trail.began,
             match.route.operation,
-            (outcome.value, self._status, self._error),
+            (how, self._status, self._error),
             self._streams,
         )
         entrance.records.add(record)

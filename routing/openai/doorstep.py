@@ -17,7 +17,7 @@ _PROCESS = b"req_" + uuid.uuid4().hex[:24].encode("ascii")  # unique with a numb
 _PROCESS_TEXT = _PROCESS.decode("ascii")
 _numbers = itertools.count()
 _VISIBLE = re.compile(rb"[\x21-\x7e]{1,128}")
-_PASSED_UPSTREAM = frozenset({b"openai-beta", b"x-client-request-id", b"traceparent", b"tracestate", b"accept"})
+_PASSED_UPSTREAM = (b"openai-beta", b"x-client-request-id", b"traceparent", b"tracestate", b"accept")
 _SAFE_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _LONGEST_VALUE = 4096
 
@@ -37,17 +37,21 @@ def made_here(given: str) -> bool:
 
 def for_upstream(headers: Mapping[bytes, bytes]) -> Headers | None:
     """The client's headers that go upstream; nothing else of the client's head does."""
-    kept = [
-        (name, headers[name])
-        for name in _PASSED_UPSTREAM & headers.keys()
-        if len(headers[name]) <= _LONGEST_VALUE and _SAFE_VALUE.fullmatch(headers[name])
-    ]
-    return kept or None
+    kept = None
+    for name in _PASSED_UPSTREAM:
+        value = headers.get(name)
+        if value is not None and len(value) <= _LONGEST_VALUE and _SAFE_VALUE.fullmatch(value):
+            kept = kept or []
+            kept.append((name, value))
+    return kept
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
     """Raises NotJson. A page on another site cannot send this content type without being asked about first (CORS)."""
-    kind = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+    given = headers.get(b"content-type", b"")
+    if given == b"application/json":
+        return
+    kind = given.split(b";", 1)[0].strip().lower()
     if kind != b"application/json" and not kind.endswith(b"+json"):
         raise NotJson("Send the body as JSON, with the header `Content-Type: application/json`.")
 

@@ -267,13 +267,20 @@ async def test_every_routed_request_is_a_hit_a_miss_or_bypassed(upstreams, gatew
     )
     running = await gateway(a, general=GENERAL | {"num_retries": 1})
     routed = Counter()
-    answer = running.parts.entrance.gateway.answer
+    door_to = running.parts.entrance.gateway
+    answer, at_hand = door_to.answer, door_to.at_hand
 
     async def counted(request, presence):
         routed["requests"] += request.model == "m" or request.route.kind == "item"
         return await answer(request, presence)
 
-    monkeypatch.setattr(running.parts.entrance.gateway, "answer", counted)
+    def counted_at_hand(*asked):
+        found = at_hand(*asked)
+        routed["requests"] += found is not None
+        return found
+
+    monkeypatch.setattr(door_to, "answer", counted)
+    monkeypatch.setattr(door_to, "at_hand", counted_at_hand)
     crowd = Crowd([running], 300, rng)
     async with asyncio.TaskGroup() as group:
         group.create_task(crowd.ask_all(20))
