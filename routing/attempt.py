@@ -21,7 +21,7 @@ from routing.upstream.classify import Cause, Outcome, Verdict
 from routing.upstream.errors import UpstreamError
 from routing.upstream.transport import Headers, Limits, Reply, Upstream
 from stats.record import AttemptRecord
-from stats.recorder import AttemptEnd, Recorder
+from stats.recorder import Recorder
 
 _LARGEST_ERROR = 1 << 20  # bytes; it is searched for secrets, and no provider's is larger
 
@@ -271,13 +271,15 @@ class Attempt:
 
     def _record(self, verdict: Verdict, duration: float) -> None:
         endpoint, outcome, usage, trail = self.endpoint, verdict.outcome._value_, self.usage, self.course.request.trail
-        tokens = (usage.input, usage.output) if usage else (0, 0)
-        self._recorder.attempt_ended(AttemptEnd(endpoint.id, outcome, duration, verdict.error, *tokens, endpoint.name))
         began_ms = (self._lease.began - trail.began) * 1000
-        trail.ended(
-            AttemptRecord(endpoint.name, endpoint.id, outcome, verdict.error, self.status, began_ms, duration * 1000)
+        attempt = AttemptRecord(
+            endpoint.name, endpoint.id, outcome, verdict.error, self.status, began_ms, duration * 1000
         )
-        if usage is not None:
+        trail.ended(attempt)
+        if usage is None:
+            self._recorder.attempt_ended(attempt)
+        else:
+            self._recorder.attempt_ended(attempt, usage.input, usage.output)
             trail.usage = usage
         trail.endpoint, trail.endpoint_id = endpoint.name, endpoint.id
         trail.partial = verdict.outcome is Outcome.CANCELLED and self.relay is not None

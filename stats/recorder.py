@@ -10,13 +10,12 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stats.counters import Counts, bucket_of
 from stats.metrics_series import written
 from stats.prices import Price
-from stats.record import RequestRecord
+from stats.record import AttemptRecord, RequestRecord
 
 FLUSH_EVERY_S = 0.2
 STOP_WITHIN_S = 3.0
@@ -56,19 +55,6 @@ class Store(Protocol):
     async def run(self, *commands: tuple[str | bytes | int | float, ...]) -> list[Any]: ...
 
 
-@dataclass(slots=True)
-class AttemptEnd:
-    """One attempt at an endpoint that has ended. outcome: one of counters.OUTCOMES."""
-
-    endpoint_id: str
-    outcome: str
-    duration_s: float
-    error: str
-    input_tokens: int
-    output_tokens: int
-    endpoint: str = ""  # its name
-
-
 class Recorder:
     """The counts of one worker. `worker` names it among all that share a store."""
 
@@ -87,18 +73,18 @@ class Recorder:
 
     # -- the hot path
 
-    def attempt_ended(self, end: AttemptEnd) -> None:
-        counts = self._pending.endpoint(end.endpoint_id)
-        setattr(counts, end.outcome, getattr(counts, end.outcome) + 1)
-        if end.outcome == "success":
+    def attempt_ended(self, attempt: AttemptRecord, input_tokens: int = 0, output_tokens: int = 0) -> None:
+        counts, outcome = self._pending.endpoint(attempt.endpoint_id), attempt.outcome
+        setattr(counts, outcome, getattr(counts, outcome) + 1)
+        if outcome == "success":
             counts.last_success_at = self._clock()
-            bucket = bucket_of(end.duration_s)
+            bucket = bucket_of(attempt.duration_ms / 1000)
             counts.buckets[bucket] = counts.buckets.get(bucket, 0) + 1
-        elif end.outcome == "failure":
-            counts.last_error, counts.last_error_at = end.error, self._clock()
-        counts.input_tokens += end.input_tokens
-        counts.output_tokens += end.output_tokens
-        self._pending.series.attempt(end.endpoint, end.outcome)
+        elif outcome == "failure":
+            counts.last_error, counts.last_error_at = attempt.cause, self._clock()
+        counts.input_tokens += input_tokens
+        counts.output_tokens += output_tokens
+        self._pending.series.attempt(attempt.endpoint, outcome)
 
     def request_ended(self, outcome: str, *, hit: bool = False) -> None:
         """outcome: one of counters.OUTCOMES. hit: it was answered from the cache."""

@@ -21,6 +21,13 @@ class Origin:
     port: int
     ca_file: str | None = None  # PEM bundle to trust instead of the system's
     owner: str = ""  # the endpoint: two that share a host do not share connections, nor the limit on them
+    _hash: int = field(init=False, repr=False, compare=False)  # each request looks its pool up: 0.5 us to make it anew
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.scheme, self.host, self.port, self.ca_file, self.owner)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def authority(self) -> str:

@@ -24,7 +24,6 @@ from stats.history import History
 from stats.pending import Pending
 from stats.record import AttemptRecord
 from stats.record_tables import RecordTables
-from stats.recorder import AttemptEnd
 from tests.integration.admin_gateway import AdminGateway
 from tests.integration.in_process import configuration
 from tests.integration.records_database import record
@@ -163,7 +162,8 @@ async def test_the_numbers_are_those_of_stats(served, viewer):
     [endpoint] = served.live.table.endpoints.values()
     for outcome, count in {"success": 5, "failure": 2, "rejected": 3, "cancelled": 1}.items():
         for _ in range(count):
-            served.recorder.attempt_ended(AttemptEnd(endpoint.id, outcome, 0.2, "status 500", 7, 9))
+            attempt = AttemptRecord("", endpoint.id, outcome, "status 500", 500, 0.0, 200.0)
+            served.recorder.attempt_ended(attempt, 7, 9)
             served.recorder.request_ended(outcome, hit=outcome == "success")
     stats = await stats_view(served)
     async with connected(live_dashboard(served), viewer) as socket:

@@ -24,9 +24,9 @@ from routing.config.snapshot import load
 from routing.config.table import Endpoint as ServedEndpoint
 from routing.models import Endpoint, ModelGroup, Revision
 from stats.pending import Pending
-from stats.record import RequestRecord
+from stats.record import AttemptRecord, RequestRecord
 from stats.record_tables import RecordTables
-from stats.recorder import AttemptEnd, Recorder
+from stats.recorder import Recorder
 from tests.fakes.valkey import Valkey
 from tests.integration.records_database import record
 
@@ -70,7 +70,7 @@ def count(address: StoreAddress, endpoint: ServedEndpoint, **outcomes: int) -> N
         recorder = Recorder(link)
         for outcome, number in outcomes.items():
             for _ in range(number):
-                recorder.attempt_ended(AttemptEnd(endpoint.id, outcome, 0.1, "status 500", 1, 2))
+                recorder.attempt_ended(AttemptRecord("", endpoint.id, outcome, "status 500", 500, 0.0, 100.0), 1, 2)
                 recorder.request_ended(outcome)
         await recorder.flush()
         await link.aclose()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from stats.counters import EndpointCounts, RequestCounts
 from stats.queries import read_numbers
-from stats.recorder import GAUGES, PREFIX, AttemptEnd, Recorder
+from stats.record import AttemptRecord
+from stats.recorder import GAUGES, PREFIX, Recorder
 from tests.unit.virtual_time import run
 
 
@@ -70,8 +71,8 @@ class FakeStore:
         return EndpointCounts.from_fields(self.hashes.get(f"{PREFIX}endpoint:{endpoint_id}", {}))
 
 
-def ended(outcome: str = "success", error: str = "", endpoint: str = "e") -> AttemptEnd:
-    return AttemptEnd(endpoint, outcome, 0.25, error, 3, 4)
+def ended(outcome: str = "success", error: str = "", endpoint: str = "e") -> tuple[AttemptRecord, int, int]:
+    return AttemptRecord("", endpoint, outcome, error, 0, 0.0, 250.0), 3, 4
 
 
 def test_a_flush_tells_the_store_everything_in_one_call():
@@ -84,9 +85,9 @@ def test_a_flush_tells_the_store_everything_in_one_call():
             ("rejected", "status 400"),
             ("cancelled", ""),
         ):
-            recorder.attempt_ended(ended(outcome, error))
+            recorder.attempt_ended(*ended(outcome, error))
             recorder.request_ended(outcome)
-        recorder.attempt_ended(ended(endpoint="other"))
+        recorder.attempt_ended(*ended(endpoint="other"))
         await recorder.flush()
         assert len(store.sent) == 1
         assert store.requests() == RequestCounts(1, 1, 1, 1)
@@ -190,7 +191,7 @@ def test_counting_goes_on_while_the_store_is_away():
         flushing = asyncio.get_running_loop().create_task(recorder.flush_forever(dict))
         for _ in range(30):
             recorder.request_ended("success")
-            recorder.attempt_ended(ended())
+            recorder.attempt_ended(*ended())
             await asyncio.sleep(0.1)
         assert recorder.own().requests.success == 30
         store.next = []
@@ -247,7 +248,7 @@ def test_stats_count_what_was_not_flushed_yet():
         one.request_ended("success")
         await one.flush()
         other.request_ended("failure")
-        other.attempt_ended(ended())
+        other.attempt_ended(*ended())
         numbers = await read_numbers(store, other, ["e", "idle"], {"e": 2})
         assert numbers.shared
         assert numbers.counts.requests == RequestCounts(success=1, failure=1)
