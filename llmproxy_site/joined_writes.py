@@ -4,7 +4,7 @@ A write costs more than all parsing of a request: an empty application takes 60 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 from uvicorn._types import ASGI3Application
@@ -22,11 +22,13 @@ _MOST_HELD = 65_536  # bytes; with more, whoever writes must be told by the tran
 class JoiningTransport:
     """Holds what is written in one turn of the event loop, then writes it at once; all else is the transport's own."""
 
-    __slots__ = ("_call_soon", "_held", "_held_bytes", "_transport")
+    __slots__ = ("_call_soon", "_held", "_held_bytes", "_tasks", "_transport")
 
-    def __init__(self, transport: Any, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, transport: Any, call_soon: Callable[[Callable[[], None]], object], tasks: Sized) -> None:
+        """tasks: one for each request that the server works on."""
         self._transport = transport
         self._call_soon = call_soon
+        self._tasks = tasks
         self._held: list[bytes] = []
         self._held_bytes = 0
 
@@ -38,9 +40,14 @@ class JoiningTransport:
         if self._held_bytes > _MOST_HELD:
             self._flush()
 
-    def write_at_once(self, data: bytes) -> None:
-        """With all that is held: nothing more is to come in this turn."""
-        if self._held:
+    def finish(self, data: bytes) -> None:
+        """Writes the last of an answer: at once, unless other requests are worked on. Then theirs may leave with it.
+
+        Each write wakes its client, which costs less where several are woken together: 6 us of 110 at 32 connections.
+        """
+        if len(self._tasks) > 1:
+            self.write(data)
+        elif self._held:
             self._held.append(data)
             self._flush()
         elif not self._transport.is_closing():
@@ -68,7 +75,7 @@ class JoinedWritesProtocol(PatientProtocol):
     """For `uvicorn.Config(http=...)`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(JoiningTransport(transport, self.loop.call_soon))  # type: ignore[arg-type]
+        super().connection_made(JoiningTransport(transport, self.loop.call_soon, self.tasks))  # type: ignore[arg-type]
 
     def on_headers_complete(self) -> None:
         """uvicorn's, without what the usual request does not need: 5 us less."""

@@ -118,7 +118,7 @@ class QuickCycle(RequestResponseCycle):
             body = message.get("body", b"")
             if len(body) == self.expected_content_length <= _MOST_JOINED:
                 self.expected_content_length = 0
-                self.transport.write_at_once(head + body)  # type: ignore[attr-defined]  # a JoiningTransport
+                self.transport.finish(head + body)  # type: ignore[attr-defined]  # a JoiningTransport
                 self.response_complete = True
                 self.message_event.set()
                 if not self.keep_alive:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from llmproxy_site.joined_writes import JoiningTransport
 
+ALONE = ["this request"]
+
 
 class Socket:
     def __init__(self) -> None:
@@ -39,7 +41,7 @@ class Turn:
 
 def test_what_is_written_in_one_turn_leaves_in_one_write():
     socket, turn = Socket(), Turn()
-    transport = JoiningTransport(socket, turn.call_soon)
+    transport = JoiningTransport(socket, turn.call_soon, ALONE)
     transport.write(b"head, ")
     transport.write(b"body")
     assert socket.writes == []
@@ -49,7 +51,7 @@ def test_what_is_written_in_one_turn_leaves_in_one_write():
 
 def test_later_turns_write_again():
     socket, turn = Socket(), Turn()
-    transport = JoiningTransport(socket, turn.call_soon)
+    transport = JoiningTransport(socket, turn.call_soon, ALONE)
     for piece in (b"one", b"two"):
         transport.write(piece)
         turn.pass_()
@@ -58,7 +60,7 @@ def test_later_turns_write_again():
 
 def test_more_than_a_socket_takes_is_not_held():
     socket, turn = Socket(), Turn()
-    transport = JoiningTransport(socket, turn.call_soon)
+    transport = JoiningTransport(socket, turn.call_soon, ALONE)
     pieces = [b"head", b"x" * 100_000, b"tail"]
     for piece in pieces:
         transport.write(piece)
@@ -69,7 +71,7 @@ def test_more_than_a_socket_takes_is_not_held():
 
 def test_closing_writes_what_is_held_first():
     socket, turn = Socket(), Turn()
-    transport = JoiningTransport(socket, turn.call_soon)
+    transport = JoiningTransport(socket, turn.call_soon, ALONE)
     transport.write(b"last")
     transport.close()
     turn.pass_()
@@ -78,7 +80,7 @@ def test_closing_writes_what_is_held_first():
 
 def test_a_connection_that_is_gone_is_not_written_to():
     socket, turn = Socket(), Turn()
-    transport = JoiningTransport(socket, turn.call_soon)
+    transport = JoiningTransport(socket, turn.call_soon, ALONE)
     transport.write(b"late")
     socket.close()
     turn.pass_()
@@ -86,15 +88,24 @@ def test_a_connection_that_is_gone_is_not_written_to():
 
 
 def test_everything_else_is_the_transports_own():
-    assert JoiningTransport(Socket(), Turn().call_soon).peer == "client"
+    assert JoiningTransport(Socket(), Turn().call_soon, ALONE).peer == "client"
 
 
-def test_what_ends_an_answer_does_not_wait_for_the_turn():
+def test_the_end_of_an_answer_does_not_wait_for_the_turn():
     socket, turn = Socket(), Turn()
-    transport = JoiningTransport(socket, turn.call_soon)
+    transport = JoiningTransport(socket, turn.call_soon, ALONE)
     transport.write(b"one, ")
-    transport.write_at_once(b"two")
-    transport.write_at_once(b"three")
+    transport.finish(b"two")
+    transport.finish(b"three")
     assert socket.writes == [b"one, two", b"three"]
     turn.pass_()
     assert socket.writes == [b"one, two", b"three"]
+
+
+def test_where_others_are_answered_too_it_leaves_with_theirs():
+    socket, turn = Socket(), Turn()
+    transport = JoiningTransport(socket, turn.call_soon, ["this request", "another"])
+    transport.finish(b"answer")
+    assert socket.writes == []
+    turn.pass_()
+    assert socket.writes == [b"answer"]

@@ -21,7 +21,7 @@ BODY = b"four"
 def cycle_of(kind, out, *, method="POST", keep_alive=True, default=(), message_event=None):
     """One of uvicorn's or of ours, over a transport that keeps what is written."""
     transport = SimpleNamespace(
-        write=out.append, write_at_once=out.append, close=lambda: out.append(b"<closed>"), is_closing=lambda: False
+        write=out.append, finish=out.append, close=lambda: out.append(b"<closed>"), is_closing=lambda: False
     )
     return kind(
         scope={"method": method},
