@@ -120,7 +120,9 @@ class GatewayParts:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         # Side by side: each of them may wait its seconds for who does not answer.
-        await asyncio.gather(*self._last_words())
+        for outcome in await asyncio.gather(*self._last_words(), return_exceptions=True):
+            if isinstance(outcome, Exception):
+                log.error("a part of the gateway did not stop in order", exc_info=outcome)
         await self.cache.aclose()
         await self.store.aclose()
         await self._carriers.aclose()

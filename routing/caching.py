@@ -40,9 +40,11 @@ class Caching:
         self._cache = cache
         self._recorder = recorder
         self._recall = Recall()
+        self._served: RoutingTable | None = None  # now, as far as requests have told
 
     def at_hand(self, route: Route, scope: str, body: bytes, table: RoutingTable, trail: Trail) -> Kept | None:
         """What this worker holds in its memory for a body that it was asked for before; nobody is asked for it."""
+        self._served = table
         recalled = self._recall.find(route, scope, body)
         if recalled is None or recalled.table is not table:
             return None
@@ -51,11 +53,12 @@ class Caching:
         if entry is None:
             return None
         trail.group, trail.revision = recalled.group.name, table.revision
-        self._hit(trail, Found(entry, "process"))
+        self._hit(trail, entry, "process")
         return Kept(entry, table, stream=False, unix_now=now)
 
     def forget(self) -> None:
         """What this worker has in memory."""
+        self._served = None
         self._recall.clear()
         self._cache.tier.clear()
 
@@ -117,7 +120,7 @@ class Caching:
 
     def _told(self, result: Found | Shared[Attempt] | Attempt, request: LLMRequest, table: RoutingTable) -> Answer:
         if isinstance(result, Found):
-            self._hit(request.trail, result)
+            self._hit(request.trail, *result)
             return Kept(result.entry, table, stream=request.stream, unix_now=time.time())
         if isinstance(result, Shared):
             if result.leads:
@@ -131,17 +134,18 @@ class Caching:
         return result
 
     def _remember(self, request: LLMRequest, recalled: Recalled) -> None:
+        if recalled.table is not self._served:  # a request that began before a revision must not keep the old table
+            return
         if not request.stream and request.directives is None and not _beta(request):
             self._recall.keep(request.route, request.scope, request.body, recalled)
 
-    def _hit(self, trail: Trail, found: Found) -> None:
-        entry = found.entry
-        trail.cache, trail.cache_detail = "hit", found.where
+    def _hit(self, trail: Trail, entry: Entry, where: str) -> None:
+        trail.cache, trail.cache_detail = "hit", where
         trail.endpoint, trail.endpoint_id = unquote(entry.endpoint_header.decode("ascii")), entry.endpoint_id
         trail.saved = entry.cost
         if entry.tokens is not None:
             trail.usage = Usage(*entry.tokens)
-        self._recorder.hit(found.where, *(entry.tokens or (0, 0)), entry.cost)
+        self._recorder.hit(where, *(entry.tokens or (0, 0)), entry.cost)
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,7 @@ from routing.config.table import Group, RoutingTable
 from routing.course import Course
 from routing.errors import NotFound, UpstreamTimedOut
 from routing.failover import Failover, unknown_id
-from routing.openai.request import NO_SCOPE, LLMRequest, encrypted_pins
+from routing.openai.request import LLMRequest, encrypted_pins
 from routing.openai.routes import Route
 from routing.plans import AskingPlan, BalancedPlan, PinnedPlan, Plan
 from routing.trail import Trail
@@ -47,11 +47,11 @@ class Gateway:
         self._rotations: dict[str, Rotation] = {}
         self._rotations_of: RoutingTable | None = None
 
-    def at_hand(self, route: Route, body: bytes, trail: Trail) -> Kept | None:
+    def at_hand(self, route: Route, scope: str, body: bytes, trail: Trail) -> Kept | None:
         """The answer to a body that was answered from this worker's memory before, if it is still there."""
-        kept = self._caching.at_hand(route, NO_SCOPE, body, self._live.table, trail)
+        kept = self._caching.at_hand(route, scope, body, self._live.table, trail)
         if kept is not None:
-            self._remember_again(NO_SCOPE, kept)
+            self._remember_again(scope, kept)
         return kept
 
     async def answer(self, request: LLMRequest, presence: Presence) -> Answer:

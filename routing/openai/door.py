@@ -19,7 +19,7 @@ from routing.openai.answers import JSON, NO_RETRY, cost_header, error_body, erro
 from routing.openai.body import ClientLeft, read_body, too_large
 from routing.openai.doorstep import for_upstream, is_loopback, request_id, require_json
 from routing.openai.entrance import Entrance, Span
-from routing.openai.request import LLMRequest, parse_request
+from routing.openai.request import NO_SCOPE, LLMRequest, parse_request
 from routing.openai.routes import Match, find
 from routing.openai.time_limits import TimeOver
 from routing.redaction import strike_out
@@ -43,6 +43,7 @@ class OpenAIDoor(AsyncHttpConsumer):
         self._started = False  # the head of the answer is sent: nothing can replace it any more
         self._id: bytes = b""
         self._streams = False  # what is asked for
+        self._ended_at = 0.0  # of the monotonic clock; 0: now
         self._status = 0  # sent; 0: nothing yet
         self._error = ""  # code of our own error
         self._hit = False
@@ -58,7 +59,8 @@ class OpenAIDoor(AsyncHttpConsumer):
         try:
             match = self._match(scope)
             outcome = await self._serve(match, headers, receive)
-            if not self._entrance.in_flight:  # nobody waits: the answer leaves before it is counted
+            if not self._entrance.in_flight and not self._hit:  # nobody waits: the answer leaves before it is counted
+                self._ended_at = time.monotonic()
                 await asyncio.sleep(0)
         except Refusal as refusal:
             outcome = Outcome.REJECTED if refusal.status < 500 else Outcome.FAILURE
@@ -89,7 +91,7 @@ class OpenAIDoor(AsyncHttpConsumer):
         record = record_of(
             trail,
             self._id.decode("ascii"),
-            time.monotonic() - trail.began,
+            (self._ended_at or time.monotonic()) - trail.began,
             match.route.operation,
             (how, self._status, self._error),
             self._streams,
@@ -117,14 +119,16 @@ class OpenAIDoor(AsyncHttpConsumer):
         if match.route.kind == "models":
             await self._send_models(match)
             return Outcome.SUCCESS
-        if match.route.kind == "generate":
+        generates = match.route.kind == "generate"
+        if generates:
             require_json(headers)
         body = await self._read_body(headers, receive)
-        if headers.keys().isdisjoint(_ABOUT_CACHING):
-            kept = entrance.gateway.at_hand(match.route, body, self._trail)
+        if generates and headers.keys().isdisjoint(_ABOUT_CACHING):
+            kept = entrance.gateway.at_hand(match.route, NO_SCOPE, body, self._trail)
             if kept is not None:
                 self._hit = True
-                await self._send_whole(kept)
+                with entrance.limits.within(kept.patience_s):
+                    await self._send_whole(kept)
                 return Outcome.SUCCESS
         request = self._request_of(match, headers, body)
         self._streams = request.stream

@@ -16,7 +16,7 @@ from routing.openai.routes import CHAT, Route
 from routing.trail import Trail
 from routing.upstream.transport import Headers
 
-NO_SCOPE = ""  # of a client without a key
+NO_SCOPE = ""  # of a client without a key: of all, while there are none
 _MOST_KEYS = 1000  # top-level keys; OpenAI's largest request has fewer than 50
 _LONGEST_MODEL = 500
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -40,7 +40,7 @@ class LLMRequest(msgspec.Struct, frozen=True):
     operation: str = ""  # path below the provider's base
     query: str = ""
     headers: Headers | None = None  # of the client, to pass upstream
-    scope: str = NO_SCOPE  # of the client key, while there are none
+    scope: str = NO_SCOPE  # of the client key
     trail: Trail = msgspec.field(default_factory=Trail)
     values: dict[str, msgspec.Raw] = {}  # the top level of the body; for routes that name a model
     directives: Directives | None = None  # what the client says about caching; no part of the body

@@ -7,6 +7,10 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from cache_app.store import Place
+from routing.openai.request import parse_request
+from routing.openai.routes import CHAT
+from routing.recall import Recalled
 from tests.fakes import behaviours as b
 from tests.fakes.load import Client
 from tests.fakes.nonce import chat_body, new_nonce
@@ -344,3 +348,19 @@ async def test_what_was_refused_is_refused_again(upstreams, gateway, body):
     running = await gateway(a, **CACHED)
 
     assert len({(got.status, got.body) for got in await thrice(running, body)}) == 1
+
+
+async def test_a_request_that_began_before_a_revision_keeps_nothing_of_the_old_table(upstreams, gateway):
+    (a,) = await upstreams(1)
+    running = await gateway(a, **CACHED)
+    body = chat_body(new_nonce())
+    caching, live = running.parts.cache.caching, running.parts.live
+    await thrice(running, body)
+    old = live.table
+    live.swap(replace(old))
+    late = parse_request(CHAT, body)
+    caching._remember(late, Recalled(old, old.groups["m"], Place("g", b"k", b"d")))
+    assert len(caching._recall) == 0
+
+    await thrice(running, body)
+    assert len(caching._recall) == 1

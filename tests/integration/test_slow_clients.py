@@ -200,6 +200,30 @@ async def test_a_client_that_never_reads_frees_its_endpoint(upstreams: StartUpst
     assert (await proxy.ask()).verdict is None
 
 
+@pytest.mark.parametrize("header", ["", "cache-control: max-age=1\r\n"])
+async def test_a_kept_answer_waits_for_its_client_only_as_long_as_any_other(
+    upstreams: StartUpstreams, gateway: StartGateway, header: str
+) -> None:
+    """With the header it is not one that is at hand."""
+    (upstream,) = await upstreams(1)
+    message = b'{"role":"assistant","content":"%b"}' % (b"y" * 900_000)
+    answer = b'{"object":"chat.completion","choices":[{"index":0,"message":%b,"finish_reason":"stop"}]}' % message
+    upstream.always = b.body(200, answer)
+    proxy = await gateway(upstream, general={"cache": True, "http_timeout": 1})
+    asked = b'{"model":"m","messages":[]}'
+    async with proxy.client() as client:
+        for _ in range(3):
+            assert (await client.post(CHAT, asked)).status == 200
+    assert len(upstream.requests) == 1
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n" + header
+    request = head.encode() + b"content-length: %d\r\n\r\n%b" % (len(asked), asked)
+    with socket.socket() as asking:
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        asking.connect(("127.0.0.1", proxy.port))
+        asking.send(request * 12)
+        await eventually(lambda: proxy.parts.recorder.own().requests.cancelled == 1, 10)
+
+
 async def test_a_client_that_takes_nothing_for_long_is_cut_off(
     upstreams: StartUpstreams, gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
