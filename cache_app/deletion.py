@@ -5,7 +5,7 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from cache_app.store import ANSWER, FLIGHT, LARGE_ANSWER, Link, Word, generation_key
+from cache_app.store import ANSWER, LARGE_ANSWER, TOKEN_BYTES, Link, Word, generation_key
 
 _PAGE = 1000  # keys that the store looks at in one go
 
@@ -40,12 +40,13 @@ async def delete_answers(link: Link, namespace: str, group: str | None = None) -
 
 async def _delete(link: Link, keys: list[tuple[bytes, bytes]]) -> int:
     answers = [key for key, kind in keys if kind == ANSWER]
-    others = [key for key, kind in keys if kind in (FLIGHT, LARGE_ANSWER)]
-    commands: list[tuple[Word, ...]] = [("UNLINK", *found) for found in (answers, others) if found]
+    larges = [key for key, kind in keys if kind == LARGE_ANSWER]
+    commands: list[tuple[Word, ...]] = [("UNLINK", *found) for found in (answers, larges) if found]
     if not commands:
         return 0
-    replies = _good(await link.run(*commands))
-    return int(replies[0]) if answers else 0
+    replies = await link.run(*[("STRLEN", key) for key in answers], *commands)
+    _good(replies[len(answers) :])
+    return sum(length not in (0, TOKEN_BYTES) for length in replies[: len(answers)])
 
 
 def _kind(key: bytes, prefix: bytes) -> bytes:

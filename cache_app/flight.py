@@ -45,8 +45,12 @@ class Flight(Generic[Result]):
         self._waiters: deque[asyncio.Future[Result | None]] = deque()
         leader.hold(self)
 
-    def needs(self, presence: Presence) -> bool:
+    @property
+    def awaited(self) -> bool:
         return bool(self._waiters)
+
+    def needs(self, presence: Presence) -> bool:
+        return self.awaited
 
     async def wait(self) -> Result | None:
         """What the leader brought; None: nothing that can be shared."""
@@ -88,6 +92,10 @@ class Flights(Generic[Result]):
 
     def get(self, key: bytes) -> Flight[Result] | None:
         return self._flights.get(key)
+
+    def awaited(self, key: bytes) -> bool:
+        """Whether anybody waits for it."""
+        return self._flights[key].awaited
 
     def begin(self, key: bytes, leader: Presence) -> Flight[Result]:
         """There must be none yet. Whoever begins it lands it, however it ends."""

@@ -1,13 +1,13 @@
 """Kept answers in the store, and which process asks for one now. Waits are bounded; trouble is a miss, never an error.
 
-Keys are `{namespace}:{group}:{kind}:{key}`. Every value begins with the generation that it was asked for in. A deletion
-begins a new one, so nothing older is read, whenever it arrives. Plain commands: a script costs the store 10 us more.
+Keys are `{namespace}:{group}:{kind}:{key}`. Under an answer's key lies the answer, or the token of whoever asks for it
+now. Every answer begins with the generation that it was asked for in. A deletion begins a new one, so nothing older is
+read, whenever it arrives. Plain commands: a script costs the store 10 us more.
 """
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import RedisError
@@ -17,7 +17,6 @@ from cache_app.entry import Entry, decode, encode
 Word = str | bytes | int | float
 
 ANSWER = b"a"
-FLIGHT = b"f"  # the token of whoever asks for the answer now, or did so a moment ago
 LARGE_ANSWER = b"l"  # one that would hold up the connection that all requests share
 
 LEASE_MS = 2000  # how long others wait for a process that has died
@@ -30,16 +29,27 @@ _LARGE_MARK = b"large"
 _LARGE_S = 1.0
 _POLLS_S = (0.01, 0.02, 0.04, 0.08)  # then 0.1
 _MOST_LEADERS = 2  # that failed while we waited; then we ask on our own
-# The share of look-ups that find something from which on the flight is not begun before it is known to be needed. To
-# begin it at once saves a miss a round trip (12 us of CPU); to end it again costs a hit as much.
+# The share of look-ups that find something from which on nobody begins to ask before it has looked. To begin at once
+# saves a miss a round trip, and costs a hit a command.
 _MOSTLY = 0.5
+# No generation begins like it: the version of a UUID stands where the colon is.
+_TOKEN = b"asking:"
+TOKEN_BYTES = len(_TOKEN) + 45
 
-# KEYS: flight. ARGV: a token, the one to put in its place or '', lease in ms. Replies with 1 if it was that token.
+# KEYS: an answer's. ARGV: what lies there, a token to put in its place or '', lease in ms. Replies with 1 if it did.
 _REPLACE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1
 """
+
+# KEYS: of answers. ARGV: lease in ms, the token of each key. What has taken a token's place is left alone.
+_RENEW = """
+for number, key in ipairs(KEYS) do
+    if redis.pcall('GET', key) == ARGV[number + 1] then redis.call('PEXPIRE', key, ARGV[1]) end
+end
+"""
+_RENEWED_TOGETHER = 100
 
 
 class Line(Protocol):
@@ -49,8 +59,8 @@ class Line(Protocol):
         """One command's reply, soon: else ConnectionError. A refusal of the store is a RedisError."""
         ...
 
-    def ask_without_hurry(self, *words: Word) -> "asyncio.Future[Any]":
-        """The same, a moment later, where that saves a write."""
+    def ask_once(self, words: tuple[Word, ...]) -> "asyncio.Future[Any]":
+        """The same, for all who ask it before it is sent. Not to be cancelled."""
         ...
 
     def post(self, *words: Word) -> bool:
@@ -76,7 +86,7 @@ class Right(NamedTuple):
     """To keep an answer. generation: to begin its value with; empty where the store told us nothing."""
 
     generation: bytes = b""
-    token: bytes = b""  # of our flight; empty where nobody waits for us
+    token: bytes = b""  # ours, under the answer's key; empty where nobody waits for us
 
 
 class Look(NamedTuple):
@@ -84,6 +94,23 @@ class Look(NamedTuple):
 
     entry: Entry | None = None
     right: Right = Right()
+
+
+class Keeping(NamedTuple):
+    """An answer to be kept."""
+
+    place: Place
+    entry: Entry
+    right: Right
+
+
+class _Writing(NamedTuple):
+    """One that has been sent. key: where `token` lies if it was refused."""
+
+    reply: "asyncio.Future[Any]"
+    size: int
+    key: bytes
+    token: bytes
 
 
 class Ledger(Protocol):
@@ -111,12 +138,12 @@ class AnswerStore:
         self._link = link
         self._namespace = namespace
         self._prefix = namespace.encode()
-        self._generation = generation_key(namespace)
         self._ledger = ledger
-        self._process = uuid.uuid4().hex.encode()
+        self._process = b"%b%b:" % (_TOKEN, uuid.uuid4().hex.encode())
         self._number = 0
         self._found_lately = _MOSTLY
-        self._leases: dict[bytes, bytes] = {}  # flight key -> token
+        self._leases: dict[bytes, bytes] = {}  # an answer's key -> our token
+        self._commands: dict[str, tuple[Word, ...]] = {}  # of groups
         self._timer: asyncio.TimerHandle | None = None
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -124,108 +151,135 @@ class AnswerStore:
 
     async def get(self, place: Place, unix_now: float) -> Look:
         """What is kept; nobody waits for us."""
-        return await self._looked(self._line.ask("MGET", *self._answer_keys(place)), place, unix_now)
+        return (await self._read(place, self._key(place, ANSWER), unix_now))[1]
 
     async def look(self, place: Place, unix_now: float) -> Look:
         """What is kept, or the right to ask for it; waits while another process asks, as long as that lives."""
         self._number += 1
-        token = b"%b:%d" % (self._process, self._number)
-        flight = self._key(place, FLIGHT)
-        looking = self._line.ask("MGET", *self._answer_keys(place))
-        beginning = self._begin(flight, token) if self._found_lately < _MOSTLY else None
+        token = b"%b%012d" % (self._process, self._number)
+        key = self._key(place, ANSWER)
+        beginning = self._begin(key, token) if self._found_lately < _MOSTLY else None
+        look = Look()
         try:
-            look = await self._looked(looking, place, unix_now)
+            lies, look = await self._read(place, key, unix_now)
+            if not look.right.generation:
+                return look
             self._found_lately += ((look.entry is not None) - self._found_lately) / 16
-            if look.entry is None and look.right.generation:
-                return await self._lead_or_wait(place, look, token, beginning or self._begin(flight, token), unix_now)
-            if beginning is not None:
-                beginning.add_done_callback(_outcome)
-                self._replace(flight, token)
-            return look
+            if look.entry is not None:
+                return look
+            if lies == token:
+                return self._leads(key, look, token)
+            return await self._lead_or_wait(place, token, (lies, look), beginning, unix_now)
         except (ConnectionError, RedisError) as error:
             self._ledger.trouble("read", _reason(error))
             return look
         except asyncio.CancelledError:
-            self._replace(flight, token)  # it may be ours already
+            self._replace(key, token)  # it may lie there already
             raise
 
-    def _begin(self, flight: bytes, token: bytes) -> "asyncio.Future[Any]":
-        return self._line.ask("SET", flight, token, "NX", "PX", FIRST_LEASE_MS)
-
-    async def _looked(self, looking: "asyncio.Future[Any]", place: Place, unix_now: float) -> Look:
-        try:
-            kept, *generations = await looking
-        except (ConnectionError, RedisError) as error:
-            self._ledger.trouble("read", _reason(error))
-            return Look()
-        return await self._seen(kept, generations, place, unix_now)
-
     async def _lead_or_wait(
-        self, place: Place, look: Look, token: bytes, beginning: "asyncio.Future[Any]", unix_now: float
+        self,
+        place: Place,
+        token: bytes,
+        read: tuple[bytes | None, Look],
+        beginning: "asyncio.Future[Any] | None",
+        unix_now: float,
     ) -> Look:
-        flight = self._key(place, FLIGHT)
+        key = self._key(place, ANSWER)
+        lies, look = read
         leaders: set[bytes] = set()
         polls = 0
-        # A flight outlives its landing. So none that began before we looked has landed since if we can begin one.
-        while await beginning is None:
-            kept, *generations, leads = await self._line.ask("MGET", *self._answer_keys(place), flight)
-            look = await self._seen(kept, generations, place, unix_now)
+        while not (lies == token or await self._takes_over(key, lies, token)):
+            if lies is None and beginning is None:
+                beginning = self._begin(key, token)
+            else:
+                if beginning is not None:
+                    await beginning  # it says why, if it was refused
+                    beginning = None
+                leaders.add(lies or b"%d" % polls)  # none: it has just ended, or what lies there is not ours
+                if len(leaders) > _MOST_LEADERS:
+                    return look
+                await asyncio.sleep(_POLLS_S[polls] if polls < len(_POLLS_S) else 0.1)
+                polls += 1
+            before, (lies, look) = look, await self._read(place, key, unix_now)
+            if not look.right.generation:
+                return before
             if look.entry is not None:
                 return look
-            if self._is_unused(flight, leads) and await self._line.ask(*_replacing(flight, leads, token)):
-                break
-            leaders.add(leads or b"%d" % polls)  # none: it has just ended, or what lies there is not ours
-            if len(leaders) > _MOST_LEADERS:
-                return look
-            await asyncio.sleep(_POLLS_S[polls] if polls < len(_POLLS_S) else 0.1)
-            polls += 1
-            beginning = self._begin(flight, token)
-        self._lease(flight, token)
-        return Look(None, Right(look.right.generation, token))
+        return self._leads(key, look, token)
 
-    async def _seen(self, kept: bytes | None, generations: list[bytes | None], place: Place, unix_now: float) -> Look:
-        generation = b"".join([one or _FIRST for one in generations])
-        if kept is None or not kept.startswith(generation):
-            return Look(None, Right(generation))
-        entry = memoryview(kept)[len(generation) :]
-        if entry != _LARGE_MARK:
-            return Look(decode(entry, place.digest, unix_now), Right(generation))
+    def _begin(self, key: bytes, token: bytes) -> "asyncio.Future[Any]":
+        return self._line.ask("SET", key, token, "NX", "PX", FIRST_LEASE_MS)
+
+    async def _read(self, place: Place, key: bytes, unix_now: float) -> tuple[bytes | None, Look]:
+        """What lies there, and what that means."""
+        telling = self._line.ask_once(self._generations(place.group))
+        try:
+            (lies,) = await self._line.ask("MGET", key)  # a value of another type is none
+            generation = b"".join([one or _FIRST for one in await telling])
+        except (ConnectionError, RedisError) as error:
+            self._ledger.trouble("read", _reason(error))
+            return None, Look()
+        right = Right(generation)
+        if lies is None or not lies.startswith(generation):
+            return lies, Look(None, right)
+        kept = memoryview(lies)[len(generation) :]
+        if kept == _LARGE_MARK:
+            return lies, Look(await self._large(place, generation, unix_now), right)
+        return lies, Look(decode(kept, place.digest, unix_now), right)
+
+    async def _large(self, place: Place, generation: bytes, unix_now: float) -> Entry | None:
         try:
             (large,) = await self._link.run(("GET", self._key(place, LARGE_ANSWER)), timeout_s=_LARGE_S)
         except ConnectionError as error:
             self._ledger.trouble("read", _reason(error))
-            return Look(None, Right(generation))
+            return None
         if not isinstance(large, bytes) or not large.startswith(generation):
-            return Look(None, Right(generation))
-        return Look(decode(memoryview(large)[len(generation) :], place.digest, unix_now), Right(generation))
+            return None
+        return decode(memoryview(large)[len(generation) :], place.digest, unix_now)
 
-    def _is_unused(self, flight: bytes, token: bytes | None) -> bool:
-        """It is of this process, and over: the store refused to keep the answer, or we were not told of its begin."""
-        return token is not None and token.startswith(self._process) and self._leases.get(flight) != token
+    async def _takes_over(self, key: bytes, lies: bytes | None, token: bytes) -> bool:
+        """From what is no use: of another generation, unreadable, or a token of this process's that has served.
+
+        Such a token stays where the store was not heard to take it, or refused to keep the answer.
+        """
+        if lies is None or (lies.startswith(_TOKEN) and not self._has_served(key, lies)):
+            return False
+        return bool(await self._line.ask(*_replacing(key, lies, token)))
+
+    def _has_served(self, key: bytes, token: bytes) -> bool:
+        return token.startswith(self._process) and self._leases.get(key) != token
+
+    def _leads(self, key: bytes, look: Look, token: bytes) -> Look:
+        self._leases[key] = token
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
+        return Look(None, Right(look.right.generation, token))
 
     # -- writing
 
-    def keep(self, place: Place, entry: Entry, right: Right) -> None:
+    def keep(self, keepings: Iterable[Keeping]) -> None:
         """Returns at once."""
-        if not right.generation:
-            return
-        value = right.generation + encode(entry)
-        ttl_ms = max(round((entry.expires_at - entry.made_at) * 1000), 1)
-        landed = partial(self._landed, len(value), self._key(place, FLIGHT), right.token, ttl_ms)
-        if len(value) > LARGE:
-            mark = right.generation + _LARGE_MARK
-            large = ("SET", self._key(place, LARGE_ANSWER), value, "PX", ttl_ms)
-            self._run(self._keep_large(large, ("SET", self._key(place, ANSWER), mark, "PX", ttl_ms), landed))
-            return
-        writing = self._line.ask_without_hurry("SET", self._key(place, ANSWER), value, "PX", ttl_ms)
-        writing.add_done_callback(lambda reply: landed(_outcome(reply)))
+        writings: list[_Writing] = []
+        for place, entry, (generation, token) in keepings:
+            if not generation:
+                continue
+            key, value = self._key(place, ANSWER), generation + encode(entry)
+            ttl_ms = max(round((entry.expires_at - entry.made_at) * 1000), 1)
+            if len(value) <= LARGE:
+                reply = self._line.ask("SET", key, value, "PX", ttl_ms)
+            else:
+                large = ("SET", self._key(place, LARGE_ANSWER), value, "PX", ttl_ms)
+                reply = self._run(self._keep_large(large, ("SET", key, generation + _LARGE_MARK, "PX", ttl_ms)))
+            writings.append(_Writing(reply, len(value), key, token))
+        self._written(writings)
 
     def abandon(self, place: Place, right: Right) -> None:
         """There is nothing to keep: another process may ask now."""
         if right.token:
-            flight = self._key(place, FLIGHT)
-            self._end_lease(flight, right.token)
-            self._replace(flight, right.token)
+            key = self._key(place, ANSWER)
+            self._end_lease(key, right.token)
+            self._replace(key, right.token)
 
     async def aclose(self) -> None:
         if self._timer is not None:
@@ -237,55 +291,59 @@ class AnswerStore:
     def _key(self, place: Place, kind: bytes) -> bytes:
         return b"%b:%b:%b:%b" % (self._prefix, place.group.encode(), kind, place.key)
 
-    def _answer_keys(self, place: Place) -> tuple[bytes, bytes, bytes]:
-        return self._key(place, ANSWER), self._generation, generation_key(self._namespace, place.group)
-
-    def _lease(self, flight: bytes, token: bytes) -> None:
-        self._leases[flight] = token
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
+    def _generations(self, group: str) -> tuple[Word, ...]:
+        """The command that reads them."""
+        if (command := self._commands.get(group)) is None:
+            keys = generation_key(self._namespace), generation_key(self._namespace, group)
+            command = self._commands[group] = ("MGET", *keys)
+        return command
 
     def _renew(self) -> None:
-        """Another's flight that took the place of ours may be renewed too: our answer will do for both."""
         self._timer = None
-        for flight in self._leases:
-            self._line.post("PEXPIRE", flight, LEASE_MS)
-        if self._leases:
+        leases = list(self._leases.items())
+        for start in range(0, len(leases), _RENEWED_TOGETHER):
+            keys, tokens = zip(*leases[start : start + _RENEWED_TOGETHER], strict=True)
+            self._line.post("EVAL", _RENEW, len(keys), *keys, LEASE_MS, *tokens)
+        if leases:
             self._timer = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
 
-    def _end_lease(self, flight: bytes, token: bytes) -> None:
-        if self._leases.get(flight) == token:
-            del self._leases[flight]
+    def _end_lease(self, key: bytes, token: bytes) -> None:
+        if self._leases.get(key) == token:
+            del self._leases[key]
 
-    def _replace(self, flight: bytes, token: bytes) -> None:
-        self._line.post(*_replacing(flight, token, b""))
+    def _replace(self, key: bytes, token: bytes) -> None:
+        self._line.post(*_replacing(key, token, b""))
 
-    def _landed(self, size: int, flight: bytes, token: bytes, ttl_ms: int, outcome: Any) -> None:
-        self._end_lease(flight, token)
-        if isinstance(outcome, Exception):
+    def _written(self, writings: list[_Writing]) -> None:
+        """Takes the replies, those that have come together at once."""
+        for number, (reply, size, key, token) in enumerate(writings):
+            if not reply.done():
+                reply.add_done_callback(lambda _: self._written(writings[number:]))  # noqa: B023 - the last number
+                return
+            outcome = _outcome(reply)
+            self._end_lease(key, token)
+            if not isinstance(outcome, Exception):
+                self._ledger.written(size)
+                continue
             self._ledger.trouble("write", _reason(outcome))
-        else:
-            self._ledger.written(size)
-        if token and isinstance(outcome, RedisError):
-            self._replace(flight, token)
-        elif token and ttl_ms <= LEASE_MS:
-            self._line.post("PEXPIRE", flight, ttl_ms)  # not longer than the answer; else it ends by itself
+            if token and isinstance(outcome, RedisError):
+                self._replace(key, token)
 
-    def _run(self, writing: Coroutine[Any, Any, None]) -> None:
+    def _run(self, writing: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.get_running_loop().create_task(writing)
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
+        return task
 
-    async def _keep_large(self, large: tuple[Word, ...], mark: tuple[Word, ...], landed: Callable[[Any], None]) -> None:
-        try:
-            outcomes = await self._link.run(large, mark, timeout_s=_LARGE_S)
-        except ConnectionError as error:
-            outcomes = [error]
-        landed(next((one for one in outcomes if isinstance(one, Exception)), None))
+    async def _keep_large(self, large: tuple[Word, ...], mark: tuple[Word, ...]) -> None:
+        """Raises what the store refuses, or ConnectionError."""
+        for outcome in await self._link.run(large, mark, timeout_s=_LARGE_S):
+            if isinstance(outcome, Exception):
+                raise outcome
 
 
-def _replacing(flight: bytes, token: bytes, by: bytes) -> tuple[Word, ...]:
-    return "EVAL", _REPLACE, 1, flight, token, by, LEASE_MS
+def _replacing(key: bytes, lies: bytes, by: bytes) -> tuple[Word, ...]:
+    return "EVAL", _REPLACE, 1, key, lies, by, LEASE_MS
 
 
 def _outcome(reply: "asyncio.Future[Any]") -> Any:

@@ -51,6 +51,7 @@ class CacheParts:
         self._listened = True
 
     async def aclose(self) -> None:
+        self._cache.keep_all()
         await self._answers.aclose()
         await self._line.aclose()
         await self._link.aclose()

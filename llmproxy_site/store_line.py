@@ -62,12 +62,12 @@ class StoreLine:
             return self._ask_early(words)
         return wire.ask(words)
 
-    def ask_without_hurry(self, *words: Word) -> Waiter:
-        """The same, up to 2 ms later: a write of its own costs more than the command."""
+    def ask_once(self, words: tuple[Word, ...]) -> Waiter:
+        """The same, for all who ask it before it is sent: one future, which nobody may cancel."""
         wire = self._wire
         if wire is None:
             return self._ask_early(words)
-        return wire.ask(words, hurry=False)
+        return wire.ask_once(words)
 
     def post(self, *words: Word) -> bool:
         """Sends one command whose reply nobody waits for; an error counts into `refused`. False: it was not sent."""
@@ -221,7 +221,9 @@ class LineInProcess:
     def ask(self, *words: Word) -> Waiter:
         return self._begin(self._reply(words))
 
-    ask_without_hurry = ask
+    def ask_once(self, words: tuple[Word, ...]) -> Waiter:
+        """For each who asks: nothing is sent that could be spared."""
+        return self.ask(*words)
 
     def post(self, *words: Word) -> bool:
         if self._closed or not self.available or len(self._tasks) > _MOST_TASKS:

@@ -23,7 +23,6 @@ pack = cast(Callable[[tuple[Word, ...]], bytes], hiredis.pack_command)
 MAX_QUEUED_BYTES = 2 << 20  # not yet written; what comes then is refused
 MAX_REPLY_BYTES = 16 << 20  # of one reply, or of several that came together
 _READ_BYTES = 256 << 10
-_COMPANY_S = 0.002
 _NOTHING = object()  # hiredis's own sign for "no whole reply yet" is False, which RESP3 can say, too
 _ERROR_CLASSES = {
     *("BUSY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "MASTERDOWN", "MISCONF", "MOVED", "NOPERM", "NOREPLICAS"),
@@ -37,12 +36,12 @@ class Wire(asyncio.BufferedProtocol):
     __slots__ = (
         "_answered",
         "_buffer",
-        "_company",
         "_flush_due",
         "_loop",
         "_new_waiter",
         "_noted",
         "_on_end",
+        "_once",
         "_outgoing",
         "_pardoned",
         "_paused",
@@ -71,9 +70,9 @@ class Wire(asyncio.BufferedProtocol):
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOTHING
         )
         self._outgoing: list[bytes] = []
+        self._once: dict[tuple[Word, ...], Waiter] = {}  # of those
         self._queued_bytes = 0
         self._flush_due = False
-        self._company: asyncio.TimerHandle | None = None
         self._paused = False
         self._waiting: deque[Waiter | None] = deque()  # None: nobody waits for that reply
         self._answered = 0  # replies so far
@@ -88,22 +87,26 @@ class Wire(asyncio.BufferedProtocol):
     def is_open(self) -> bool:
         return self._transport is not None
 
-    def ask(self, words: tuple[Word, ...], *, hurry: bool = True) -> Waiter:
+    def ask(self, words: tuple[Word, ...]) -> Waiter:
         waiter = self._new_waiter()
-        if not self.send(pack(words), waiter, hurry=hurry):
+        if not self.send(pack(words), waiter):
             refuse(waiter, "too many bytes wait to be sent")
         return waiter
 
-    def send(self, packed: bytes, waiter: Waiter | None, *, hurry: bool = True) -> bool:
-        """False if too much is queued already. Only on an open connection. Without hurry it waits 2 ms for others."""
+    def ask_once(self, words: tuple[Word, ...]) -> Waiter:
+        """One reply for all who ask it before it is written."""
+        waiter = self._once.get(words)
+        if waiter is None:
+            waiter = self._once[words] = self.ask(words)
+        return waiter
+
+    def send(self, packed: bytes, waiter: Waiter | None) -> bool:
+        """False if too much is queued already. Only on an open connection."""
         if self._queued_bytes > MAX_QUEUED_BYTES:
             return False
-        if hurry:
-            if not self._flush_due:
-                self._flush_due = True
-                self._loop.call_soon(self._flush)
-        elif self._company is None:
-            self._company = self._loop.call_later(_COMPANY_S, self._flush_late)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
         self._queued_bytes += len(packed)
         self._outgoing.append(packed)
         self._waiting.append(waiter)
@@ -111,6 +114,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def flush(self, begun: float) -> None:
         """Writes what is queued now. Its time limit counts from `begun`."""
+        self._once.clear()
         asked = self._answered + len(self._waiting)
         if asked > self._noted:
             self._turns.append((self._noted, begun))
@@ -129,9 +133,8 @@ class Wire(asyncio.BufferedProtocol):
         if transport is None:
             return
         transport.abort()
-        for timer in (self._timer, self._company):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._on_end(self, error)
         for waiter in self._waiting:
             if waiter is not None:
@@ -174,10 +177,6 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.end((error or ConnectionResetError()) if self._waiting else None)
-
-    def _flush_late(self) -> None:
-        self._company = None
-        self._flush()
 
     def _flush(self) -> None:
         self._flush_due = False

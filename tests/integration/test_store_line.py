@@ -277,6 +277,18 @@ async def test_an_abandoned_question_leaves_no_complaint(tmp_path):
     assert complaints == []
 
 
+async def test_what_many_ask_before_it_is_sent_is_asked_once_and_later_again(any_store):
+    async with lined(any_store) as line:
+        await line.ask("SET", "number", "0")
+        counting = ("INCR", "number")
+        together = [int(await reply) for reply in [line.ask_once(counting) for _ in range(5)]]
+        later = int(await line.ask_once(counting))
+    if any_store is IN_PROCESS:
+        assert (together, later) == ([1, 2, 3, 4, 5], 6)
+    else:
+        assert (together, later) == ([1] * 5, 2)
+
+
 async def test_a_refusal_that_nobody_waits_for_leaves_no_complaint(store):
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))

@@ -32,9 +32,9 @@ class MemoryStore:
             "GET": lambda key: self._get(key),
             "MGET": lambda *keys: [self._get(key) for key in keys],
             "SET": self._put,
-            "PEXPIRE": self._renew,
-            "EVAL": self._replace,
+            "EVAL": self._evaluate,
             "UNLINK": lambda *keys: sum(self.kept.pop(key, None) is not None for key in keys),
+            "STRLEN": lambda key: len(self._get(key) or b""),
             "SCAN": lambda *_: [b"0", list(self.kept)],
             "PUBLISH": lambda *_: [tell() for tell in self.subscribers] and len(self.subscribers),
         }
@@ -46,15 +46,17 @@ class MemoryStore:
         self._set(key, value, options[-1] if "PX" in options else 1 << 40)
         return b"OK"
 
-    def _renew(self, key: bytes, lease_ms: int) -> int:
-        if (value := self._get(key)) is None:
-            return 0
-        self._set(key, value, lease_ms)
-        return 1
-
-    def _replace(self, script: str, count: int, key: bytes, token: bytes, by: bytes, lease_ms: int) -> int:
-        assert (script, count) == (scripts._REPLACE, 1)
-        if self._get(key) != token:
+    def _evaluate(self, script: str, count: int, *words: Any) -> int | None:
+        keys, arguments = words[:count], words[count:]
+        if script == scripts._RENEW:
+            lease_ms, *tokens = arguments
+            for key, token in zip(keys, tokens, strict=True):
+                if self._get(key) == token:
+                    self._set(key, token, lease_ms)
+            return None
+        assert script == scripts._REPLACE
+        (key,), (lies, by, lease_ms) = keys, arguments
+        if self._get(key) != lies:
             return 0
         if by:
             self._set(key, by, lease_ms)
@@ -94,7 +96,8 @@ class MemoryLine:
             loop.call_later(self.delay_s, self._arrive)
         return reply
 
-    ask_without_hurry = ask
+    def ask_once(self, words: tuple[Any, ...]) -> "asyncio.Future[Any]":
+        return self.ask(*words)
 
     def post(self, *words: Any) -> bool:
         self.ask(*words)

@@ -3,11 +3,13 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
-from cache_app.store import ANSWER, FLIGHT
+from cache_app.store import ANSWER
 from tests.unit.cache_app.asking import (
     UNIX_NOW,
     Upstream,
+    Wanted,
     Worker,
     bad,
     delete,
@@ -38,6 +40,67 @@ def test_a_second_request_is_answered_from_this_process():
         assert worker.upstream.calls[b"k"] == 1
 
     run(story())
+
+
+def test_answers_of_a_moment_are_kept_together_and_found_before_that():
+    async def story():
+        (worker,) = workers(1)
+        gots = [worker.asks(key) for key in (b"k", b"l", b"m")]
+        await until_over(*gots)
+        assert len(worker.cache.tier) == 0
+        await until_over(again := worker.asks(b"l"))
+        assert (again.where, again.body) == ("process", b"l 0")
+        assert (await worker.cache.find(place_of(b"m"))).where == "process"
+        await asyncio.sleep(0.01)
+        assert len(worker.process.tally.sizes) == 3
+
+    run(story())
+
+
+def test_an_answer_is_kept_a_moment_later_even_if_nobody_asks_again():
+    async def story():
+        (worker,) = workers(1)
+        await until_over(worker.asks())
+        await asyncio.sleep(0.003)
+        assert len(worker.cache.tier) == 1
+
+    run(story())
+
+
+def test_a_deletion_in_the_moment_before_it_is_kept_counts():
+    async def story():
+        (worker,) = workers(1)
+        await until_over(worker.asks())
+        worker.cache.tier.clear()
+        await asyncio.sleep(0.01)
+        assert len(worker.cache.tier) == 0
+        assert worker.process.tally.sizes == []
+        assert worker.process.line.store.value(ANSWER, PLACE) is None
+
+    run(story())
+
+
+def test_an_answer_that_cannot_be_made_an_entry_is_passed_on_and_does_not_spoil_the_others(monkeypatch):
+    def entry(wanted, answer, body):
+        if wanted.place == PLACE:
+            raise ValueError("a mistake of ours")
+        return made(wanted, answer, body)
+
+    made = Wanted.entry
+    monkeypatch.setattr(Wanted, "entry", entry)
+
+    async def story():
+        (worker,) = workers(1)
+        gots = [worker.asks(key) for key in (b"k", b"l")]
+        await until_over(*gots)
+        assert [got.where for got in gots] == ["asked", "asked"]
+        await asyncio.sleep(0.01)
+        assert len(worker.process.tally.sizes) == 1
+        assert worker.process.line.store.value(ANSWER, PLACE) is None
+
+    with capture_logs() as logs:
+        run(story())
+    assert [line["event"] for line in logs] == ["an answer could not be kept"]
 
 
 def test_another_process_finds_it_in_the_store_and_then_in_its_own_memory():
@@ -159,7 +222,7 @@ def test_the_call_ends_at_once_when_all_have_left():
         assert worker.upstream.under_way[b"k"] == 0
         assert worker.cache.idle()
         await asyncio.sleep(0.01)
-        assert worker.process.line.store.value(FLIGHT, PLACE) is None
+        assert worker.process.line.store.value(ANSWER, PLACE) is None
 
     run(story())
 
