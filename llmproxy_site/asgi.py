@@ -22,7 +22,7 @@ from django.db import DatabaseError  # noqa: E402
 
 from llmproxy_site.environment import Environment, variables  # noqa: E402
 from llmproxy_site.gateway_parts import GatewayParts, compile_loaded  # noqa: E402
-from llmproxy_site.request_log import RequestLog, to_descriptor  # noqa: E402
+from llmproxy_site.request_log import RequestLog, to_descriptor, whole_at  # noqa: E402
 from llmproxy_site.store import find_cache_store, find_store  # noqa: E402
 from llmproxy_site.store_link import StoreLink  # noqa: E402
 from llmproxy_site.traces import find_traces  # noqa: E402
@@ -62,7 +62,8 @@ async def build_parts(environment: Environment) -> GatewayParts:
     cache_address = find_cache_store(environment, table.settings)
     parts = GatewayParts(table, store, variables(), environment.allowed_hosts, cache_address)
     parts.keep_records(RecordWriter(RecordTables()))
-    parts.log_requests(RequestLog(to_descriptor(sys.stderr.fileno()), terminal=sys.stderr.isatty()))
+    told = sys.stderr.fileno()
+    parts.log_requests(RequestLog(to_descriptor(told), terminal=sys.stderr.isatty(), whole=whole_at(told)))
     if (traces := find_traces(variables(), parts.endpoint)) is not None:
         parts.trace(traces)
     parts.revisions = RevisionWatch(parts.live, compiled, store)

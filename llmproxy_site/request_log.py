@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import select
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
@@ -23,8 +24,10 @@ MOST_WAITING = 10_000
 STOP_WITHIN_S = 1.0
 _SLICE = 100  # lines that are rendered while requests wait: less than a millisecond
 _MOST_BEHIND = 100  # slices that the thread has not written yet
-# Up to so many bytes a write to a pipe is never torn apart by those of other workers (POSIX, PIPE_BUF).
+# Up to so many bytes a write to a pipe is never torn apart by those of other workers (POSIX, PIPE_BUF). A write to a
+# file is not either, whatever its size; each costs a worker that is busy two changes of threads.
 _WHOLE = 4096
+_WHOLE_IN_FILE = 64 << 10
 
 Write = Callable[[bytes], object]
 
@@ -32,15 +35,16 @@ Write = Callable[[bytes], object]
 class RequestLog:
     """The lines of one worker. `add` and all coroutines belong to the event loop's thread.
 
-    write: takes whole lines, and may block; it is called on a thread of its own.
+    write: takes whole lines, and may block; it is called on a thread of its own. whole: bytes, more than which it is
+    not given at a time, but for a single line.
     """
 
-    def __init__(self, write: Write, *, terminal: bool) -> None:
+    def __init__(self, write: Write, *, terminal: bool, whole: int = _WHOLE) -> None:
         self._render, self._left_out = (as_text, left_out_as_text) if terminal else (as_json, left_out_as_json)
         self._logger = logging.getLogger("llmproxy.requests")  # for its level only
         self._waiting: list[RequestRecord] = []
         self._dropped = 0
-        self._writer = _Writer(write)
+        self._writer = _Writer(write, whole)
 
     def add(self, record: RequestRecord) -> None:
         """A request has ended."""
@@ -94,8 +98,8 @@ class RequestLog:
 class _Writer:
     """Writes on a thread of its own. A daemon: a reader that has stopped must not keep the process alive."""
 
-    def __init__(self, write: Write) -> None:
-        self._write = write
+    def __init__(self, write: Write, whole: int) -> None:
+        self._write, self._whole = write, whole
         self._given: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self._count_given = 0  # by the event loop alone
         self._count_written = 0  # by the thread alone
@@ -127,21 +131,28 @@ class _Writer:
     def _run(self) -> None:
         while (lines := self._given.get()) is not None:
             with contextlib.suppress(OSError):  # nobody reads any more
-                for text in together(lines):
+                for text in together(lines, self._whole):
                     self._write(text)
             self._count_written += 1
 
 
-def together(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """As many whole lines at a time as other writers cannot tear apart."""
-    text = b""
+def together(lines: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """As many whole lines at a time as have `most` bytes together; a longer line alone."""
+    texts: list[bytes] = []
+    size = 0
     for line in lines:
-        if text and len(text) + len(line) > _WHOLE:
-            yield text
-            text = b""
-        text += line
-    if text:
-        yield text
+        if texts and size + len(line) > most:
+            yield b"".join(texts)
+            texts, size = [], 0
+        texts.append(line)
+        size += len(line)
+    if texts:
+        yield b"".join(texts)
+
+
+def whole_at(descriptor: int) -> int:
+    """How many bytes a write there may have that other processes' writes shall not tear apart."""
+    return _WHOLE_IN_FILE if stat.S_ISREG(os.fstat(descriptor).st_mode) else _WHOLE
 
 
 def to_descriptor(descriptor: int) -> Write:

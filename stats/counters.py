@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from stats.metrics_series import LONGEST_NUMBER, Series
+from stats.record import AttemptRecord
 
 OUTCOMES = ("success", "failure", "rejected", "cancelled")
 _GROWTH = math.log(1.2)
@@ -69,6 +70,21 @@ class EndpointCounts:
     last_error: str = ""
     last_error_at: float = 0.0  # Unix time
     last_success_at: float = 0.0
+
+    def count(self, attempt: AttemptRecord, input_tokens: int, output_tokens: int, at: float) -> None:
+        """at: Unix time of its end."""
+        outcome = attempt.outcome
+        if outcome == "success":
+            self.success += 1
+            self.last_success_at = at
+            bucket = bucket_of(attempt.duration_ms / 1000)
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+        else:
+            setattr(self, outcome, getattr(self, outcome) + 1)
+            if outcome == "failure":
+                self.last_error, self.last_error_at = attempt.cause, at
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
 
     def increments(self) -> dict[str, int]:
         """Field name -> how much to add."""

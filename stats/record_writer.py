@@ -107,7 +107,7 @@ class RecordWriter:
 
     def _give_up(self, batch: Batch) -> None:
         """What the database refuses for good must not hold up everything behind it."""
-        self._pending.dropped += len(batch.records)
+        self._pending.drop(len(batch.records))
         for record in batch.records:
             uncount(batch.cells, record)
         self._batch = Batch(batch.number, [], batch.cells) if batch.records else None

@@ -47,13 +47,15 @@ class Cell:
 
     def count(self, outcome: str, duration_ms: float, ttft_ms: float | None) -> None:
         """outcome: one of counters.OUTCOMES."""
-        setattr(self, outcome, getattr(self, outcome) + 1)
-        if outcome == "success":
-            bucket = bucket_of(duration_ms / 1000)
-            self.latency[bucket] = self.latency.get(bucket, 0) + 1
-            if ttft_ms is not None:
-                bucket = bucket_of(ttft_ms / 1000)
-                self.ttft[bucket] = self.ttft.get(bucket, 0) + 1
+        if outcome != "success":
+            setattr(self, outcome, getattr(self, outcome) + 1)
+            return
+        self.success += 1
+        bucket = bucket_of(duration_ms / 1000)
+        self.latency[bucket] = self.latency.get(bucket, 0) + 1
+        if ttft_ms is not None:
+            bucket = bucket_of(ttft_ms / 1000)
+            self.ttft[bucket] = self.ttft.get(bucket, 0) + 1
 
     def use(self, record: RequestRecord) -> None:
         """Tokens and money of a request that an upstream has worked for."""

@@ -15,7 +15,7 @@ import pytest
 
 from llmproxy_site import request_log
 from llmproxy_site.log_redaction import known_secrets
-from llmproxy_site.request_log import RequestLog, to_descriptor, together
+from llmproxy_site.request_log import RequestLog, to_descriptor, together, whole_at
 from tests.e2e.processes import PROJECT
 from tests.integration.records_database import record
 
@@ -152,7 +152,7 @@ async def test_a_request_id_that_holds_a_key_is_struck_out():
 
 def test_no_write_is_so_long_that_it_could_be_torn():
     lines = [b"%d %s\n" % (number, b"x" * (number * 7 % 900)) for number in range(300)]
-    texts = list(together(lines))
+    texts = list(together(lines, 4096))
     assert b"".join(texts) == b"".join(lines)
     assert all(len(text) <= 4096 and text.endswith(b"\n") for text in texts)
     assert len(texts) < 60
@@ -160,12 +160,12 @@ def test_no_write_is_so_long_that_it_could_be_torn():
 
 _WRITER = """
 import asyncio, logging, sys
-from llmproxy_site.request_log import RequestLog, to_descriptor
+from llmproxy_site.request_log import RequestLog, to_descriptor, whole_at
 from tests.integration.records_database import record
 
 async def main():
     logging.getLogger("llmproxy.requests").setLevel("INFO")
-    log = RequestLog(to_descriptor(2), terminal=False)
+    log = RequestLog(to_descriptor(2), terminal=False, whole=whole_at(2))
     running = asyncio.ensure_future(log.run())
     for number in range(2000):
         log.add(record(request_id=f"{sys.argv[1]}-{number}"))
@@ -185,6 +185,25 @@ def test_lines_of_several_workers_do_not_mix_in_a_pipe():
     reading, writing = os.pipe()
     if sys.platform == "linux":  # so small that it is full all the time, and longer writes would be torn
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    workers = two_workers(writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        text = pipe.read()
+    assert_all_there(workers, text)
+
+
+def test_lines_of_several_workers_do_not_mix_in_a_file(tmp_path):
+    file = tmp_path / "log"
+    with file.open("wb") as log:
+        assert whole_at(log.fileno()) > 4096
+        workers = two_workers(log.fileno())
+        for worker in workers:
+            worker.wait(20)
+    assert_all_there(workers, file.read_bytes())
+
+
+def two_workers(descriptor: int) -> "list[subprocess.Popen[bytes]]":
+    """They write 2,000 lines each, at the same time."""
     variables = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}  # noqa: TID251 - the processes' own
     script = "import django; django.setup()\n" + _WRITER
     workers = [
@@ -192,7 +211,7 @@ def test_lines_of_several_workers_do_not_mix_in_a_pipe():
             [sys.executable, "-c", script, name],
             cwd=PROJECT,
             env=variables,
-            stderr=writing,
+            stderr=descriptor,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -204,41 +223,11 @@ def test_lines_of_several_workers_do_not_mix_in_a_pipe():
         worker.stdin.write(b"go\n")
         worker.stdin.close()
         worker.stdout.close()
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        text = pipe.read()
+    return workers
+
+
+def assert_all_there(workers: "list[subprocess.Popen[bytes]]", text: bytes) -> None:
     assert [worker.wait(20) for worker in workers] == [0, 0]
     assert sorted(json.loads(line)["request_id"] for line in text.splitlines()) == sorted(
         f"{name}-{number}" for name in ("a", "b") for number in range(2000)
     )
-
-
-def test_everything_is_written_where_the_system_takes_it_in_parts(monkeypatch):
-    taken: list[bytes] = []
-
-    def some(_: int, text: bytes) -> int:
-        taken.append(text[:3])
-        return len(text[:3])
-
-    monkeypatch.setattr(os, "write", some)
-    to_descriptor(2)(b"0123456789")
-    assert b"".join(taken) == b"0123456789"
-
-
-def test_everything_is_written_to_a_pipe_that_refuses_to_wait():
-    """Whoever started us may have made it so: then a full pipe is an error, and no reason to leave lines out."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    taken: list[bytes] = []
-
-    def take() -> None:
-        with os.fdopen(reading, "rb") as source:
-            taken.append(source.read())
-
-    text = b"x" * 2_000_000  # more than a pipe holds
-    reader = threading.Thread(target=take)
-    reader.start()
-    to_descriptor(writing)(text)
-    os.close(writing)
-    reader.join(20)
-    assert taken == [text]
