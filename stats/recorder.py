@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-from stats.counters import Counts, bucket_of
+from stats.counters import Counts
 from stats.metrics_series import written
 from stats.prices import Price
 from stats.record import AttemptRecord, RequestRecord

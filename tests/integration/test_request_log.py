@@ -15,7 +15,7 @@ import pytest
 
 from llmproxy_site import request_log
 from llmproxy_site.log_redaction import known_secrets
-from llmproxy_site.request_log import RequestLog, to_descriptor, together, whole_at
+from llmproxy_site.request_log import RequestLog, together, whole_at
 from tests.e2e.processes import PROJECT
 from tests.integration.records_database import record
 
