@@ -141,9 +141,18 @@ def asking_for(name: str, nonce: str, *, stream: bool) -> Any:
     return ask
 
 
+_COUNT = """
+local kept = 0
+for _, key in ipairs(redis.call('KEYS', '*:a:*')) do
+    if redis.call('GETRANGE', key, 0, 6) ~= 'asking:' then kept = kept + 1 end
+end
+return kept
+"""
+
+
 async def count_kept(valkey: Valkey) -> int:
     reader, writer = await asyncio.open_unix_connection(valkey.address.url.removeprefix("unix://"))
-    writer.write(b"EVAL \"return #redis.call('KEYS', '*:a:*')\" 0\r\n")
+    writer.write(b'EVAL "%b" 0\r\n' % _COUNT.replace("\n", " ").encode())
     told = int((await reader.readline())[1:])
     writer.close()
     await writer.wait_closed()

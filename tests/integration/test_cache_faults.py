@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from cache_app.store import TOKEN_BYTES
 from tests.fakes import behaviours as b
 from tests.fakes.cut import cut_anywhere
 from tests.fakes.load import Client, Got, verdict
@@ -38,9 +39,11 @@ async def eventually(true: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 async def kept(running: Gateway, kind: str = "a") -> list[bytes]:
-    """The store's keys of one kind: `a` for answers, `f` for who asks now, `l` for large answers."""
-    (keys,) = await running.parts.store.run(("KEYS", f"llmproxy.cache:*:{kind}:*"))
-    return keys
+    """The store's keys of one kind: `a` for answers, not for who asks for one now, `l` for large answers."""
+    store = running.parts.store
+    (keys,) = await store.run(("KEYS", f"llmproxy.cache:*:{kind}:*"))
+    sizes = await store.run(*(("STRLEN", key) for key in keys)) if keys else []
+    return [key for key, size in zip(keys, sizes, strict=True) if size != TOKEN_BYTES]
 
 
 # -- upstreams that stop
