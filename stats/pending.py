@@ -14,7 +14,7 @@ from stats.rollups import Cells, count_in
 # and what waits while the database is away.
 MOST_RECORDS = 500
 MOST_TROUBLED = 1000  # with those that tell of a failure
-_TOGETHER = 128  # requests that are counted at a time: in a row they take half as long as one at a time
+_TOGETHER = 128  # requests that are counted at a time: in a row each takes less
 
 
 @dataclass(slots=True)

@@ -20,9 +20,7 @@ from stats.record import AttemptRecord, RequestRecord
 FLUSH_EVERY_S = 0.2
 STOP_WITHIN_S = 3.0
 _AGAIN_S = 0.1  # while stopping
-# So many attempts, or records, are counted at a time: in a row they take half as long as one at a time, between
-# everything else that a request needs.
-_TOGETHER = 128
+_TOGETHER = 128  # attempts, or records, that are counted at a time: in a row each takes less
 _GAUGE_EVERY_S = 1.0
 PREFIX = "llmproxy:stats:"
 METRICS = f"{PREFIX}metrics"  # what only `/metrics` tells
