@@ -5,7 +5,7 @@ It knows answers only as what was sent: how to ask, and what of an answer may be
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
@@ -14,7 +14,7 @@ from cache_app.entry import Entry
 from cache_app.flight import Flights, Presence
 from cache_app.process_tier import ProcessTier
 from cache_app.shared_stream import MOST_LAG, Budget, SharedStream, StreamReader
-from cache_app.store import AnswerStore, Keeping, Place, Right
+from cache_app.store import AnswerStore, Place, Right
 
 log = structlog.get_logger(__name__)
 
@@ -87,15 +87,6 @@ class _Unkept(NamedTuple, Generic[A]):
 
     wanted: Wanted[A]
     answer: A
-    epoch: int
-    right: Right
-
-
-class _Made(NamedTuple):
-    """What may be kept. entry: None if that is nothing."""
-
-    place: Place
-    entry: Entry | None
     epoch: int
     right: Right
 
@@ -185,11 +176,11 @@ class AnswerCache(Generic[A]):
             except BaseException:
                 self._store.abandon(place, look.right)
                 raise
+            unkept = _Unkept(wanted, answer, epoch, look.right)
             if self._flights.awaited(place.key):
-                entry = self._entry(wanted, answer)
-                self._keep([_Made(place, entry, epoch, look.right)])
+                entry = self._keep_now(unkept)
             else:
-                self._keep_soon(_Unkept(wanted, answer, epoch, look.right))
+                self._keep_soon(unkept)
             return answer
         except Exception as error:
             failure = error if wanted.fails_for_all(error) else None
@@ -232,7 +223,7 @@ class AnswerCache(Generic[A]):
                 wanted.was_too_large()
             body = stream.whole()
             if body is not None and (entry := wanted.entry(answer, body)) is not None:
-                self._keep([_Made(place, entry, epoch, right)])
+                self._keep(place, entry, epoch, right)
 
         opened = _Opened(SharedStream(answer, wanted.most_bytes, self._held, ended, self._most_lag), answer)
         self._streams[place.key] = opened
@@ -243,35 +234,34 @@ class AnswerCache(Generic[A]):
     def keep_all(self) -> None:
         """Now, what has come in the last moments."""
         unkept, self._unkept = self._unkept, {}
-        self._keep(
-            [
-                _Made(wanted.place, self._entry(wanted, answer), epoch, right)
-                for wanted, answer, epoch, right in unkept.values()
-            ]
-        )
+        for one in unkept.values():
+            self._keep_now(one)
 
     def _keep_soon(self, unkept: _Unkept[A]) -> None:
         if not self._unkept:
             asyncio.get_running_loop().call_later(_TOGETHER_S, self.keep_all)
         self._unkept[unkept.wanted.place.key] = unkept
 
-    def _entry(self, wanted: Wanted[A], answer: A) -> Entry | None:
+    def _keep_now(self, unkept: _Unkept[A]) -> Entry | None:
+        """What others may get of it. A fault of ours spoils neither the answer nor those that are kept with it."""
+        wanted, answer, epoch, right = unkept
         try:
-            return wanted.entry(answer, None)
+            entry = wanted.entry(answer, None)
+            if entry is not None:
+                self._keep(wanted.place, entry, epoch, right)
+                return entry
         except Exception:
-            log.exception("an answer could not be kept")  # it is passed on all the same
-            return None
+            log.exception("an answer could not be kept")
+        self._store.abandon(wanted.place, right)
+        return None
 
-    def _keep(self, made: Iterable[_Made]) -> None:
+    def _keep(self, place: Place, entry: Entry, epoch: int, right: Right) -> None:
         """Not what was asked for before a deletion, nor what is only for those who wait for it now."""
-        keepings: list[Keeping] = []
-        for place, entry, epoch, right in made:
-            if entry is None or epoch != self.tier.epoch or entry.expires_at <= entry.made_at:
-                self._store.abandon(place, right)
-            else:
-                self.tier.put(place.key, entry)
-                keepings.append(Keeping(place, entry, right))
-        self._store.keep(keepings)
+        if epoch != self.tier.epoch or entry.expires_at <= entry.made_at:
+            self._store.abandon(place, right)
+            return
+        self.tier.put(place.key, entry)
+        self._store.keep(place, entry, right)
 
     def _found(self, place: Place, entry: Entry, epoch: int) -> Found:
         if epoch == self.tier.epoch:

@@ -6,7 +6,6 @@ Two bodies have the same canonical text if they differ in white space, in the or
 
 import re
 from binascii import hexlify
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import msgspec
 # Floats stay as spelled. Integers of any size have one spelling each, but for -0.
 _decoder = msgspec.json.Decoder(dict[str, Any], float_hook=msgspec.Raw)
 _encoder = msgspec.json.Encoder(order="sorted")
-_pack = lru_cache(1024)(msgspec.msgpack.Encoder().encode)  # every part stands behind its length
+_pack = msgspec.msgpack.Encoder().encode  # every part stands behind its length
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _NO_STREAM = len(b'"stream":false')
 

@@ -7,7 +7,8 @@ read, whenever it arrives. Plain commands: a script costs the store 10 us more.
 
 import asyncio
 import uuid
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import RedisError
@@ -96,23 +97,6 @@ class Look(NamedTuple):
     right: Right = Right()
 
 
-class Keeping(NamedTuple):
-    """An answer to be kept."""
-
-    place: Place
-    entry: Entry
-    right: Right
-
-
-class _Writing(NamedTuple):
-    """One that has been sent. key: where `token` lies if it was refused."""
-
-    reply: "asyncio.Future[Any]"
-    size: int
-    key: bytes
-    token: bytes
-
-
 class Ledger(Protocol):
     """Told what the store did and did not do."""
 
@@ -190,6 +174,8 @@ class AnswerStore:
         leaders: set[bytes] = set()
         polls = 0
         while not (lies == token or await self._takes_over(key, lies, token)):
+            if lies is not None and len(lies) > LARGE:  # not ours, and too much to be compared
+                return look
             if lies is None and beginning is None:
                 beginning = self._begin(key, token)
             else:
@@ -216,24 +202,21 @@ class AnswerStore:
         telling = self._line.ask_once(self._generations(place.group))
         try:
             (lies,) = await self._line.ask("MGET", key)  # a value of another type is none
+            # It was asked first, so it has been answered: who is cancelled here cannot take it from the others.
             generation = b"".join([one or _FIRST for one in await telling])
+            if lies is None or not lies.startswith(generation):
+                return lies, Look(None, Right(generation))
+            kept = memoryview(lies)[len(generation) :]
+            if kept == _LARGE_MARK:
+                return lies, Look(await self._large(place, generation, unix_now), Right(generation))
         except (ConnectionError, RedisError) as error:
             self._ledger.trouble("read", _reason(error))
             return None, Look()
-        right = Right(generation)
-        if lies is None or not lies.startswith(generation):
-            return lies, Look(None, right)
-        kept = memoryview(lies)[len(generation) :]
-        if kept == _LARGE_MARK:
-            return lies, Look(await self._large(place, generation, unix_now), right)
-        return lies, Look(decode(kept, place.digest, unix_now), right)
+        return lies, Look(decode(kept, place.digest, unix_now), Right(generation))
 
     async def _large(self, place: Place, generation: bytes, unix_now: float) -> Entry | None:
-        try:
-            (large,) = await self._link.run(("GET", self._key(place, LARGE_ANSWER)), timeout_s=_LARGE_S)
-        except ConnectionError as error:
-            self._ledger.trouble("read", _reason(error))
-            return None
+        """Raises ConnectionError: it may be there all the same."""
+        (large,) = await self._link.run(("GET", self._key(place, LARGE_ANSWER)), timeout_s=_LARGE_S)
         if not isinstance(large, bytes) or not large.startswith(generation):
             return None
         return decode(memoryview(large)[len(generation) :], place.digest, unix_now)
@@ -243,7 +226,7 @@ class AnswerStore:
 
         Such a token stays where the store was not heard to take it, or refused to keep the answer.
         """
-        if lies is None or (lies.startswith(_TOKEN) and not self._has_served(key, lies)):
+        if lies is None or len(lies) > LARGE or (lies.startswith(_TOKEN) and not self._has_served(key, lies)):
             return False
         return bool(await self._line.ask(*_replacing(key, lies, token)))
 
@@ -258,21 +241,18 @@ class AnswerStore:
 
     # -- writing
 
-    def keep(self, keepings: Iterable[Keeping]) -> None:
+    def keep(self, place: Place, entry: Entry, right: Right) -> None:
         """Returns at once."""
-        writings: list[_Writing] = []
-        for place, entry, (generation, token) in keepings:
-            if not generation:
-                continue
-            key, value = self._key(place, ANSWER), generation + encode(entry)
-            ttl_ms = max(round((entry.expires_at - entry.made_at) * 1000), 1)
-            if len(value) <= LARGE:
-                reply = self._line.ask("SET", key, value, "PX", ttl_ms)
-            else:
-                large = ("SET", self._key(place, LARGE_ANSWER), value, "PX", ttl_ms)
-                reply = self._run(self._keep_large(large, ("SET", key, generation + _LARGE_MARK, "PX", ttl_ms)))
-            writings.append(_Writing(reply, len(value), key, token))
-        self._written(writings)
+        if not right.generation:
+            return
+        key, value = self._key(place, ANSWER), right.generation + encode(entry)
+        ttl_ms = max(round((entry.expires_at - entry.made_at) * 1000), 1)
+        if len(value) <= LARGE:
+            writing = self._line.ask("SET", key, value, "PX", ttl_ms)
+        else:
+            large = ("SET", self._key(place, LARGE_ANSWER), value, "PX", ttl_ms)
+            writing = self._run(self._keep_large(large, ("SET", key, right.generation + _LARGE_MARK, "PX", ttl_ms)))
+        writing.add_done_callback(partial(self._written, len(value), key, right.token))
 
     def abandon(self, place: Place, right: Right) -> None:
         """There is nothing to keep: another process may ask now."""
@@ -314,20 +294,15 @@ class AnswerStore:
     def _replace(self, key: bytes, token: bytes) -> None:
         self._line.post(*_replacing(key, token, b""))
 
-    def _written(self, writings: list[_Writing]) -> None:
-        """Takes the replies, those that have come together at once."""
-        for number, (reply, size, key, token) in enumerate(writings):
-            if not reply.done():
-                reply.add_done_callback(lambda _: self._written(writings[number:]))  # noqa: B023 - the last number
-                return
-            outcome = _outcome(reply)
-            self._end_lease(key, token)
-            if not isinstance(outcome, Exception):
-                self._ledger.written(size)
-                continue
-            self._ledger.trouble("write", _reason(outcome))
-            if token and isinstance(outcome, RedisError):
-                self._replace(key, token)
+    def _written(self, size: int, key: bytes, token: bytes, writing: "asyncio.Future[Any]") -> None:
+        self._end_lease(key, token)
+        outcome = _outcome(writing)
+        if not isinstance(outcome, Exception):
+            self._ledger.written(size)
+            return
+        self._ledger.trouble("write", _reason(outcome))
+        if token and isinstance(outcome, RedisError):
+            self._replace(key, token)
 
     def _run(self, writing: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.get_running_loop().create_task(writing)

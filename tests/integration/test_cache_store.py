@@ -17,7 +17,6 @@ from cache_app.store import (
     LARGE,
     LEASE_MS,
     AnswerStore,
-    Keeping,
     Look,
     Place,
     generation_key,
@@ -65,7 +64,7 @@ class Process:
         return (await self.answers.get(place, time.time())).entry
 
     async def keep(self, body: bytes = b"{}", place: Place = PLACE) -> None:
-        self.answers.keep([Keeping(place, entry(body, place.digest), (await self.look(place)).right)])
+        self.answers.keep(place, entry(body, place.digest), (await self.look(place)).right)
         await self.told(1)
 
     async def told(self, times: int) -> None:
@@ -136,7 +135,7 @@ async def test_one_asks_and_the_other_waits_for_it(two):
     waiting = asyncio.ensure_future(other.look())
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    one.answers.keep([Keeping(PLACE, entry(b"{}"), right)])
+    one.answers.keep(PLACE, entry(b"{}"), right)
     assert (await waiting).entry.body == b"{}"
 
 
@@ -160,13 +159,25 @@ async def test_who_is_cut_off_while_looking_gives_back_the_right_to_ask(two):
     assert time.monotonic() - began < 1
 
 
+async def test_who_is_cut_off_takes_nothing_from_those_who_look_with_it(two):
+    one, _ = two
+    looking = [asyncio.ensure_future(one.look(place)) for place in places(20)]
+    await asyncio.sleep(0)  # all are asked together
+    for number in range(0, 20, 3):
+        looking[number].cancel()
+    looks = await asyncio.gather(*looking, return_exceptions=True)
+    assert [isinstance(look, asyncio.CancelledError) for look in looks] == [number % 3 == 0 for number in range(20)]
+    assert all(look.right.token for number, look in enumerate(looks) if number % 3)
+    assert one.tally.troubles == []
+
+
 @pytest.mark.parametrize("group", [None, "g1"])
 async def test_what_was_asked_for_before_a_deletion_is_not_found(two, group):
     one, other = two
     waited_for, unshared = (await one.look()).right, (await one.answers.get(PLACE, time.time())).right
     await other.delete(group)
     for written, right in enumerate((waited_for, unshared), 1):
-        one.answers.keep([Keeping(PLACE, entry(b"{}"), right)])
+        one.answers.keep(PLACE, entry(b"{}"), right)
         await one.told(written)
         assert await other.get() is None
 
@@ -175,7 +186,7 @@ async def test_a_deletion_of_another_group_does_not_matter(two):
     one, other = two
     right = (await one.look()).right
     await other.delete("g2")
-    one.answers.keep([Keeping(PLACE, entry(b"{}"), right)])
+    one.answers.keep(PLACE, entry(b"{}"), right)
     await one.told(1)
     assert (await other.get()).body == b"{}"
 
@@ -231,7 +242,7 @@ async def test_many_leases_are_renewed_and_what_took_a_tokens_place_is_left_alon
     await asyncio.gather(*(one.look(place) for place in held))
     await other.ask("DEL", answer(held[-1]))
     await other.ask("RPUSH", answer(held[-1]), "theirs")
-    other.answers.keep([Keeping(held[0], entry(b"{}", held[0].digest), (await other.answers.get(held[0], 0.0)).right)])
+    other.answers.keep(held[0], entry(b"{}", held[0].digest), (await other.answers.get(held[0], 0.0)).right)
     await other.told(1)
     await asyncio.sleep(cache_store.RENEW_S + 0.1)
     kept, *tokens, foreign = [await other.ask("PTTL", answer(place)) for place in held]
@@ -270,7 +281,7 @@ async def test_a_late_answer_takes_the_place_of_a_newer_flight(process):
     late = (await one.look()).right
     await one.ask("DEL", answer())
     newer = (await other.look()).right
-    one.answers.keep([Keeping(PLACE, entry(b"late"), late)])
+    one.answers.keep(PLACE, entry(b"late"), late)
     await one.told(1)
     assert (await other.get()).body == b"late"
     other.answers.abandon(PLACE, newer)
@@ -280,7 +291,7 @@ async def test_a_late_answer_takes_the_place_of_a_newer_flight(process):
 
 async def test_an_answer_and_its_large_value_expire_together(process):
     one = process()
-    one.answers.keep([Keeping(PLACE, entry(os.urandom(LARGE + 1), lasts_s=100.0), (await one.look()).right)])
+    one.answers.keep(PLACE, entry(os.urandom(LARGE + 1), lasts_s=100.0), (await one.look()).right)
     await one.told(1)
     ttls = [await one.ask("PTTL", key) for key in await one.keys()]
     assert len(ttls) == 2
@@ -297,7 +308,7 @@ def places(count: int, group: str = "g1") -> list[Place]:
 async def kept(one: Process, *all_places: Place) -> None:
     for place in all_places:
         right = (await one.answers.get(place, time.time())).right
-        one.answers.keep([Keeping(place, entry(b"{}"), right)])
+        one.answers.keep(place, entry(b"{}"), right)
     await one.told(len(all_places))
 
 
@@ -400,7 +411,7 @@ async def test_what_cannot_be_read_is_a_miss_and_is_written_over(process, begin,
     await one.ask("SET", answer(), begin + value)
     look = await one.look()
     assert look.entry is None
-    one.answers.keep([Keeping(PLACE, entry(b"{}"), look.right)])
+    one.answers.keep(PLACE, entry(b"{}"), look.right)
     await one.told(1)
     assert (await one.get()).body == b"{}"
 
@@ -412,14 +423,14 @@ async def test_an_answer_to_another_request_under_this_key_is_a_miss(process):
     assert (await one.look()).entry is None
 
 
-@pytest.mark.parametrize("key", [answer(), answer(), generation_key(NAMESPACE), generation_key(NAMESPACE, "g1")])
+@pytest.mark.parametrize("key", [answer(), generation_key(NAMESPACE), generation_key(NAMESPACE, "g1")])
 async def test_a_foreign_type_under_one_of_the_keys_is_a_miss_that_ends(process, key):
     one = process()
     await one.ask("RPUSH", key, "theirs")
     async with asyncio.timeout(2):
         look = await one.look()
     assert look.entry is None
-    one.answers.keep([Keeping(PLACE, entry(b"{}"), look.right)])
+    one.answers.keep(PLACE, entry(b"{}"), look.right)
     await one.told(1)
     assert (await one.get()).body == b"{}"
 
@@ -430,8 +441,8 @@ async def test_a_full_store_is_a_miss_and_told(process):
     await one.ask("CONFIG", "SET", "maxmemory", "1")
     try:
         assert await one.look() == Look(None, right)
-        one.answers.keep([Keeping(PLACE, entry(b"{}"), right)])
-        one.answers.keep([Keeping(PLACE, entry(os.urandom(LARGE + 1)), right)])
+        one.answers.keep(PLACE, entry(b"{}"), right)
+        one.answers.keep(PLACE, entry(os.urandom(LARGE + 1)), right)
         await one.told(3)
     finally:
         await one.ask("CONFIG", "SET", "maxmemory", "0")
@@ -444,7 +455,7 @@ async def test_who_asks_as_the_store_becomes_full_does_not_hold_up_others(proces
     right = (await one.look()).right
     await one.ask("CONFIG", "SET", "maxmemory", "1")
     try:
-        one.answers.keep([Keeping(PLACE, entry(b"{}"), right)])
+        one.answers.keep(PLACE, entry(b"{}"), right)
         await one.told(1)
     finally:
         await one.ask("CONFIG", "SET", "maxmemory", "0")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cache_app import answers
 from llmproxy_site.store import StoreAddress, embedded_binary
 from tests.fakes import behaviours as b
 from tests.fakes.load import Client, Got, verdict
@@ -277,6 +278,18 @@ async def test_a_spoilt_value_is_a_miss_and_replaced(upstreams, gateway, spoilt,
     await eventually(lambda: running.parts.recorder.own().cache["written:entries"] == 3)
     running.parts.cache.forget()
     assert how(await post(running, chat_body(nonces[0], stream=stream))) == "hit"
+
+
+async def test_an_answer_of_the_last_moment_is_kept_by_a_worker_that_stops(slow_upstream, own_valkey, monkeypatch):
+    monkeypatch.setattr(answers, "_TOGETHER_S", 60.0)
+    config, nonce = configuration(slow_upstream, general={"cache": True}), new_nonce()
+    one, other = [await Gateway.start(config, own_valkey.address) for _ in range(2)]
+    await post(one, chat_body(nonce))
+    await one.stop()
+    got = await post(other, chat_body(nonce))
+    await other.stop()
+    assert (verdict(got, nonce, stream=False), how(got)) == (None, "hit")
+    assert one.parts.recorder.own().cache["written:entries"] == 1
 
 
 @pytest.mark.parametrize("kind", ["a", "l"])

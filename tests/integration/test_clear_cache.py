@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 
 from cache_app.entry import Entry, Tokens
-from cache_app.store import AnswerStore, Keeping, Place
+from cache_app.store import AnswerStore, Place
 from llmproxy_site import store as stores
 from llmproxy_site.offline import compiled
 from llmproxy_site.store import StoreAddress
@@ -51,7 +51,7 @@ async def _keep(address: StoreAddress, places: list[Place], namespace: str) -> N
     answers, now = AnswerStore(line, link, namespace, Silent()), time.time()
     for place in places:
         entry = Entry(bytes(32), now, now + 3600, b"application/json", [], "e", b"e", [], Tokens(), None, b"{}")
-        answers.keep([Keeping(place, entry, (await answers.get(place, now)).right)])
+        answers.keep(place, entry, (await answers.get(place, now)).right)
     await answers.aclose()
     await line.aclose()
     await link.aclose()

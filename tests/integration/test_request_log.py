@@ -15,7 +15,7 @@ import pytest
 
 from llmproxy_site import request_log
 from llmproxy_site.log_redaction import known_secrets
-from llmproxy_site.request_log import RequestLog, together, whole_at
+from llmproxy_site.request_log import RequestLog, to_descriptor, together, whole_at
 from tests.e2e.processes import PROJECT
 from tests.integration.records_database import record
 
@@ -231,3 +231,34 @@ def assert_all_there(workers: "list[subprocess.Popen[bytes]]", text: bytes) -> N
     assert sorted(json.loads(line)["request_id"] for line in text.splitlines()) == sorted(
         f"{name}-{number}" for name in ("a", "b") for number in range(2000)
     )
+
+
+def test_everything_is_written_where_the_system_takes_it_in_parts(monkeypatch):
+    taken: list[bytes] = []
+
+    def some(_: int, text: bytes) -> int:
+        taken.append(text[:3])
+        return len(text[:3])
+
+    monkeypatch.setattr(os, "write", some)
+    to_descriptor(2)(b"0123456789")
+    assert b"".join(taken) == b"0123456789"
+
+
+def test_everything_is_written_to_a_pipe_that_refuses_to_wait():
+    """Whoever started us may have made it so: then a full pipe is an error, and no reason to leave lines out."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    taken: list[bytes] = []
+
+    def take() -> None:
+        with os.fdopen(reading, "rb") as source:
+            taken.append(source.read())
+
+    text = b"x" * 2_000_000  # more than a pipe holds
+    reader = threading.Thread(target=take)
+    reader.start()
+    to_descriptor(writing)(text)
+    os.close(writing)
+    reader.join(20)
+    assert taken == [text]

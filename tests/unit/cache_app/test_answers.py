@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from cache_app import store
 from cache_app.store import ANSWER
 from tests.unit.cache_app.asking import (
     UNIX_NOW,
@@ -80,23 +81,32 @@ def test_a_deletion_in_the_moment_before_it_is_kept_counts():
     run(story())
 
 
-def test_an_answer_that_cannot_be_made_an_entry_is_passed_on_and_does_not_spoil_the_others(monkeypatch):
+@pytest.mark.parametrize("place", ["its entry", "its bytes"])
+def test_a_fault_in_keeping_one_answer_spoils_neither_it_nor_the_others(place, monkeypatch):
     def entry(wanted, answer, body):
-        if wanted.place == PLACE:
+        if place == "its entry" and wanted.place == PLACE:
             raise ValueError("a mistake of ours")
         return made(wanted, answer, body)
 
-    made = Wanted.entry
+    def encode(entry):
+        if place == "its bytes" and entry.digest == PLACE.digest:
+            raise ValueError("a mistake of ours")
+        return encoded(entry)
+
+    made, encoded = Wanted.entry, store.encode
     monkeypatch.setattr(Wanted, "entry", entry)
+    monkeypatch.setattr(store, "encode", encode)
 
     async def story():
-        (worker,) = workers(1)
-        gots = [worker.asks(key) for key in (b"k", b"l")]
+        one, other = workers(2)
+        gots = [one.asks(key) for key in (b"k", b"l", b"m")]
         await until_over(*gots)
-        assert [got.where for got in gots] == ["asked", "asked"]
+        assert [got.where for got in gots] == ["asked"] * 3
         await asyncio.sleep(0.01)
-        assert len(worker.process.tally.sizes) == 1
-        assert worker.process.line.store.value(ANSWER, PLACE) is None
+        assert len(one.process.tally.sizes) == 2
+        assert one.process.line.store.value(ANSWER, PLACE) is None
+        await until_over(elsewhere := other.asks(b"m"))
+        assert elsewhere.where == "store"
 
     with capture_logs() as logs:
         run(story())

@@ -14,7 +14,6 @@ from cache_app.store import (
     LARGE,
     LARGE_ANSWER,
     LEASE_MS,
-    Keeping,
     Look,
     Place,
     Right,
@@ -67,7 +66,7 @@ def test_who_finds_nothing_may_ask():
 def test_what_is_kept_is_found_by_all():
     async def story():
         one, other = processes(2)
-        one.answers.keep([Keeping(PLACE, KEPT, (await looks(one)).right)])
+        one.answers.keep(PLACE, KEPT, (await looks(one)).right)
         assert await looks(other) == FOUND
         assert await other.answers.get(PLACE, UNIX_NOW) == FOUND
 
@@ -81,7 +80,7 @@ def test_others_wait_and_get_the_answer_soon_after_it_is_there():
         waiting = begins_to_look(other)
         await asyncio.sleep(30)
         kept_at = now()
-        one.answers.keep([Keeping(PLACE, KEPT, right)])
+        one.answers.keep(PLACE, KEPT, right)
         assert await waiting == FOUND
         assert now() - kept_at < LONGEST_POLL_S + 0.01
 
@@ -94,7 +93,7 @@ def test_quick_answers_are_not_waited_for_long():
         right = (await looks(one)).right
         waiting = begins_to_look(other)
         await asyncio.sleep(0.005)
-        one.answers.keep([Keeping(PLACE, KEPT, right)])
+        one.answers.keep(PLACE, KEPT, right)
         began = now()
         await waiting
         assert now() - began < 0.02
@@ -189,7 +188,7 @@ def test_what_is_abandoned_without_a_flight_of_ours_disturbs_nobody():
 def test_nothing_is_renewed_once_all_flights_have_ended():
     async def story():
         (one,) = processes(1)
-        one.answers.keep([Keeping(PLACE, KEPT, (await looks(one)).right)])
+        one.answers.keep(PLACE, KEPT, (await looks(one)).right)
         await asyncio.sleep(1)
         asked = len(one.line.asked)
         await asyncio.sleep(10)
@@ -272,7 +271,7 @@ def test_who_uses_to_miss_and_finds_something_leaves_it_there():
     async def story():
         one, other = processes(2)
         await uses_to_miss(one)
-        other.answers.keep([Keeping(PLACE, KEPT, FREE)])
+        other.answers.keep(PLACE, KEPT, FREE)
         await asyncio.sleep(0.01)
         kept = one.line.store.kept.copy()
         assert await looks(one) == FOUND
@@ -290,7 +289,7 @@ def test_who_uses_to_miss_waits_for_another_all_the_same():
         waiting = begins_to_look(one)
         await asyncio.sleep(0.5)
         assert one.line.store.value(ANSWER) == right.token
-        other.answers.keep([Keeping(PLACE, KEPT, right)])
+        other.answers.keep(PLACE, KEPT, right)
         assert await waiting == FOUND
 
     run(story())
@@ -328,7 +327,7 @@ def test_a_begin_that_was_not_heard_of_holds_others_for_its_first_lease_only():
 def test_who_mostly_finds_something_begins_no_flight_before_it_must():
     async def story():
         one, other = processes(2)
-        other.answers.keep([Keeping(PLACE, KEPT, FREE)])
+        other.answers.keep(PLACE, KEPT, FREE)
         await asyncio.sleep(0.01)
         for _ in range(30):
             assert await looks(one) == FOUND
@@ -346,7 +345,7 @@ def test_what_was_asked_for_before_a_deletion_is_not_found():
         waited_for, unshared = (await looks(one)).right, (await one.answers.get(PLACE, UNIX_NOW)).right
         await delete(one.line.store)
         for right in (waited_for, unshared):
-            one.answers.keep([Keeping(PLACE, KEPT, right)])
+            one.answers.keep(PLACE, KEPT, right)
             await asyncio.sleep(1)
             assert (await other.answers.get(PLACE, UNIX_NOW)).entry is None
 
@@ -358,7 +357,7 @@ def test_a_deletion_of_another_group_does_not_matter():
         (one,) = processes(1)
         right = (await looks(one)).right
         await delete(one.line.store, "another")
-        one.answers.keep([Keeping(PLACE, KEPT, right)])
+        one.answers.keep(PLACE, KEPT, right)
         assert await looks(one) == FOUND
 
     run(story())
@@ -370,7 +369,7 @@ def test_a_deletion_of_the_group_holds_for_large_answers_too(answer):
         (one,) = processes(1)
         right = (await looks(one)).right
         await delete(one.line.store, PLACE.group)
-        one.answers.keep([Keeping(PLACE, answer, right)])
+        one.answers.keep(PLACE, answer, right)
         await asyncio.sleep(1)
         assert (await looks(one)).entry is None
 
@@ -380,7 +379,7 @@ def test_a_deletion_of_the_group_holds_for_large_answers_too(answer):
 def test_without_a_flight_it_is_kept_all_the_same():
     async def story():
         (one,) = processes(1)
-        one.answers.keep([Keeping(PLACE, KEPT, FREE)])
+        one.answers.keep(PLACE, KEPT, FREE)
         assert await one.answers.get(PLACE, UNIX_NOW) == FOUND
 
     run(story())
@@ -389,7 +388,7 @@ def test_without_a_flight_it_is_kept_all_the_same():
 def test_what_was_written_is_told_with_its_size():
     async def story():
         (one,) = processes(1)
-        one.answers.keep([Keeping(PLACE, KEPT, FREE)])
+        one.answers.keep(PLACE, KEPT, FREE)
         await asyncio.sleep(1)
         assert one.tally.sizes == [len(FREE.generation + encode(KEPT))]
 
@@ -400,7 +399,7 @@ def test_what_was_written_is_told_with_its_size():
 def test_it_is_kept_for_as_long_as_it_is_good(lasts_s):
     async def story():
         (one,) = processes(1)
-        one.answers.keep([Keeping(PLACE, entry(made_at=UNIX_NOW, expires_at=UNIX_NOW + lasts_s), FREE)])
+        one.answers.keep(PLACE, entry(made_at=UNIX_NOW, expires_at=UNIX_NOW + lasts_s), FREE)
         await asyncio.sleep(0.001)
         ((_, until),) = one.line.store.kept.values()
         assert until - now() == pytest.approx(max(lasts_s, 0.001))
@@ -414,7 +413,7 @@ def test_where_the_store_told_us_nothing_nothing_is_kept():
         one.line.gone = True
         right = (await looks(one)).right
         one.line.gone = False
-        one.answers.keep([Keeping(PLACE, KEPT, right)])
+        one.answers.keep(PLACE, KEPT, right)
         await asyncio.sleep(1)
         assert one.line.store.value(ANSWER) is None
 
@@ -426,10 +425,25 @@ def test_an_answer_that_is_on_its_way_at_a_deletion_is_not_kept():
         one, other = processes(2)
         one.line.delay_s = 0.005  # so it arrives between two commands of the deletion
         right = (await looks(one)).right
-        one.answers.keep([Keeping(PLACE, KEPT, right)])
+        one.answers.keep(PLACE, KEPT, right)
         await delete(one.line.store)
         await asyncio.sleep(1)
         assert (await looks(other)).entry is None
+
+    run(story())
+
+
+def test_while_this_process_asks_it_waits_for_itself():
+    """Two caches of one process may: a token with a lease has not served."""
+
+    async def story():
+        (one,) = processes(1)
+        right = (await looks(one)).right
+        waiting = begins_to_look(one)
+        await asyncio.sleep(1)
+        assert one.line.store.value(ANSWER) == right.token
+        one.answers.keep(PLACE, KEPT, right)
+        assert await waiting == FOUND
 
     run(story())
 
@@ -440,7 +454,7 @@ def test_an_answer_that_is_on_its_way_at_a_deletion_is_not_kept():
 def test_a_large_answer_goes_by_connections_of_its_own():
     async def story():
         one, other = processes(2)
-        one.answers.keep([Keeping(PLACE, LARGE_KEPT, (await looks(one)).right)])
+        one.answers.keep(PLACE, LARGE_KEPT, (await looks(one)).right)
         await asyncio.sleep(1)
         assert max(len(word) for words in one.line.asked for word in words if isinstance(word, bytes)) < 100
         assert one.tally.sizes == [len(FREE.generation + encode(LARGE_KEPT))]
@@ -454,7 +468,7 @@ def test_the_flight_of_a_large_answer_is_renewed_until_it_is_there():
     async def story():
         one, other = processes(2)
         one.link.delay_s = 2 * LEASE_S
-        one.answers.keep([Keeping(PLACE, LARGE_KEPT, (await looks(one)).right)])
+        one.answers.keep(PLACE, LARGE_KEPT, (await looks(one)).right)
         assert (await looks(other)).entry == LARGE_KEPT
 
     run(story())
@@ -463,7 +477,7 @@ def test_the_flight_of_a_large_answer_is_renewed_until_it_is_there():
 def test_a_large_answer_that_is_not_there_any_more_is_a_miss():
     async def story():
         (one,) = processes(1)
-        one.answers.keep([Keeping(PLACE, LARGE_KEPT, FREE)])
+        one.answers.keep(PLACE, LARGE_KEPT, FREE)
         await asyncio.sleep(1)
         del one.line.store.kept[next(key for key in one.line.store.kept if b":" + LARGE_ANSWER + b":" in key)]
         assert await one.answers.get(PLACE, UNIX_NOW) == NOTHING
@@ -474,7 +488,7 @@ def test_a_large_answer_that_is_not_there_any_more_is_a_miss():
 def test_a_large_answer_of_before_a_deletion_is_not_read_for_a_newer_one():
     async def story():
         (one,) = processes(1)
-        one.answers.keep([Keeping(PLACE, LARGE_KEPT, FREE)])
+        one.answers.keep(PLACE, LARGE_KEPT, FREE)
         await asyncio.sleep(1)
         key = next(key for key in one.line.store.kept if b":" + LARGE_ANSWER + b":" in key)
         one.line.store.kept[key] = b"x" * len(FREE.generation) + encode(LARGE_KEPT), now() + 60
@@ -487,7 +501,7 @@ def test_leaving_waits_for_large_answers_that_are_being_written():
     async def story():
         (one,) = processes(1)
         one.link.delay_s = 0.5
-        one.answers.keep([Keeping(PLACE, LARGE_KEPT, FREE)])
+        one.answers.keep(PLACE, LARGE_KEPT, FREE)
         await one.answers.aclose()
         assert one.line.store.value(ANSWER)
 
@@ -524,7 +538,7 @@ def test_a_refusal_is_a_miss_and_told_by_its_class(refusal, reason):
         (one,) = processes(1)
         one.line.refusal = refusal
         assert await looks(one) == Look()
-        one.answers.keep([Keeping(PLACE, KEPT, FREE)])
+        one.answers.keep(PLACE, KEPT, FREE)
         await asyncio.sleep(1)
         assert one.tally.troubles == {("read", reason): 1, ("write", reason): 1}
 
@@ -537,7 +551,7 @@ def test_who_cannot_keep_its_answer_lets_others_ask(answer):
         one, other = processes(2)
         right = (await looks(one)).right
         one.line.refusal = one.link.refusal = OutOfMemoryError("OOM command not allowed")
-        one.answers.keep([Keeping(PLACE, answer, right)])
+        one.answers.keep(PLACE, answer, right)
         await asyncio.sleep(0.002)
         one.line.refusal = None
         await asyncio.sleep(0.01)
@@ -554,7 +568,7 @@ def test_an_answer_that_does_not_reach_the_store_is_told(answer):
     async def story():
         (one,) = processes(1)
         one.line.gone = one.link.gone = True
-        one.answers.keep([Keeping(PLACE, answer, FREE)])
+        one.answers.keep(PLACE, answer, FREE)
         await asyncio.sleep(1)
         assert one.tally.troubles == {("write", "away"): 1}
         assert one.tally.sizes == []
@@ -562,10 +576,41 @@ def test_an_answer_that_does_not_reach_the_store_is_told(answer):
     run(story())
 
 
+def test_a_large_answer_that_cannot_be_read_now_stays():
+    async def story():
+        one, other = processes(2)
+        one.answers.keep(PLACE, LARGE_KEPT, FREE)
+        await asyncio.sleep(1)
+        other.link.gone = True
+        look = await looks(other)
+        assert look == Look()
+        other.answers.abandon(PLACE, look.right)
+        await asyncio.sleep(1)
+        assert (await looks(one)).entry == LARGE_KEPT
+
+    run(story())
+
+
+def test_something_foreign_that_is_large_is_not_sent_back_to_be_compared():
+    async def story():
+        (one,) = processes(1)
+        one.answers.keep(PLACE, KEPT, FREE)
+        await asyncio.sleep(1)
+        (key,) = one.line.store.kept
+        one.line.store.kept[key] = os.urandom(LARGE + 1), now() + 60
+        look = await looks(one)
+        assert look == NOTHING
+        assert {words[0] for words in one.line.asked} == {"MGET", "SET"}
+        one.answers.keep(PLACE, KEPT, look.right)
+        assert (await looks(one)).entry == KEPT
+
+    run(story())
+
+
 def test_a_large_answer_that_cannot_be_read_is_a_miss():
     async def story():
         (one,) = processes(1)
-        one.answers.keep([Keeping(PLACE, LARGE_KEPT, FREE)])
+        one.answers.keep(PLACE, LARGE_KEPT, FREE)
         await asyncio.sleep(1)
         one.link.gone = True
         assert (await looks(one)).entry is None
@@ -579,13 +624,13 @@ def test_a_large_answer_that_cannot_be_read_is_a_miss():
 def test_what_cannot_be_read_is_a_miss_and_does_not_stay(begin, value):
     async def story():
         (one,) = processes(1)
-        one.answers.keep([Keeping(PLACE, KEPT, FREE)])
+        one.answers.keep(PLACE, KEPT, FREE)
         await asyncio.sleep(1)
         (key,) = one.line.store.kept
         one.line.store.kept[key] = begin + value, now() + 60
         look = await looks(one)
         assert look.entry is None
-        one.answers.keep([Keeping(PLACE, KEPT, look.right)])
+        one.answers.keep(PLACE, KEPT, look.right)
         assert (await looks(one)).entry == KEPT
 
     run(story())

@@ -155,6 +155,25 @@ def test_a_stop_tells_everything(troubles):
     run(scenario())
 
 
+@pytest.mark.parametrize("count", [1, 127, 128, 300])
+def test_attempts_count_as_soon_as_anybody_reads_or_the_worker_stops(count):
+    async def story():
+        store = FakeStore()
+        recorder = Recorder(store)
+        for _ in range(count):
+            recorder.attempt_ended(*ended())
+        assert recorder.unsent().endpoints["e"].success == count
+        for _ in range(count):
+            recorder.attempt_ended(*ended("failure", "500"))
+        assert recorder.own().endpoints["e"].failure == count
+        for _ in range(count):
+            recorder.attempt_ended(*ended())
+        assert await recorder.stop()
+        assert (store.endpoint("e").success, store.endpoint("e").failure) == (2 * count, count)
+
+    run(story())
+
+
 def test_a_stop_does_not_wait_for_ever_for_the_store():
     async def scenario() -> None:
         store = FakeStore()
