@@ -19,7 +19,7 @@ from cache_app.store import AnswerStore, Place, Right
 log = structlog.get_logger(__name__)
 
 HELD_BY_STREAMS = 32 << 20  # bytes of a worker's streams under way; what goes beyond is passed on, and not kept
-_TOGETHER_S = 0.002  # the answers of so long are kept together, for 6 us of CPU less each
+_TOGETHER_S = 0.002  # so long an answer may have been passed on before it is kept
 _MOST_LEADERS = 2  # that fail while a request waits for them; then it asks on its own
 
 
