@@ -19,7 +19,7 @@ from cache_app.store import AnswerStore, Place, Right
 log = structlog.get_logger(__name__)
 
 HELD_BY_STREAMS = 32 << 20  # bytes of a worker's streams under way; what goes beyond is passed on, and not kept
-_TOGETHER_S = 0.002  # so long an answer may have been passed on before it is kept
+_KEPT_AFTER_S = 0.002  # so long an answer may have been passed on before it is kept
 _MOST_LEADERS = 2  # that fail while a request waits for them; then it asks on its own
 
 
@@ -239,7 +239,7 @@ class AnswerCache(Generic[A]):
 
     def _keep_soon(self, unkept: _Unkept[A]) -> None:
         if not self._unkept:
-            asyncio.get_running_loop().call_later(_TOGETHER_S, self.keep_all)
+            asyncio.get_running_loop().call_later(_KEPT_AFTER_S, self.keep_all)
         self._unkept[unkept.wanted.place.key] = unkept
 
     def _keep_now(self, unkept: _Unkept[A]) -> Entry | None:

@@ -35,7 +35,7 @@ _MOST_LEADERS = 2  # that failed while we waited; then we ask on our own
 _MOSTLY = 0.5
 # No generation begins like it: the version of a UUID stands where the colon is.
 _TOKEN = b"asking:"
-TOKEN_BYTES = len(_TOKEN) + 45
+TOKEN_BYTES = len(_TOKEN) + 32 + 1 + 12  # the process, a colon, a number
 
 # KEYS: an answer's. ARGV: what lies there, a token to put in its place or '', lease in ms. Replies with 1 if it did.
 _REPLACE = """

@@ -25,7 +25,7 @@ STOP_WITHIN_S = 1.0
 _SLICE = 100  # lines that are rendered while requests wait: less than a millisecond
 _MOST_BEHIND = 100  # slices that the thread has not written yet
 # Up to so many bytes a write to a pipe is never torn apart by those of other workers (POSIX, PIPE_BUF). A write to a
-# file is not either, whatever its size; each costs a worker that is busy two changes of threads.
+# local file is not either, and can be larger: each costs a worker that is busy two changes of threads.
 _WHOLE = 4096
 _WHOLE_IN_FILE = 64 << 10
 

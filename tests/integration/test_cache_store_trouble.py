@@ -281,7 +281,7 @@ async def test_a_spoilt_value_is_a_miss_and_replaced(upstreams, gateway, spoilt,
 
 
 async def test_an_answer_of_the_last_moment_is_kept_by_a_worker_that_stops(slow_upstream, own_valkey, monkeypatch):
-    monkeypatch.setattr(answers, "_TOGETHER_S", 60.0)
+    monkeypatch.setattr(answers, "_KEPT_AFTER_S", 60.0)
     config, nonce = configuration(slow_upstream, general={"cache": True}), new_nonce()
     one, other = [await Gateway.start(config, own_valkey.address) for _ in range(2)]
     await post(one, chat_body(nonce))
