@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+import msgspec
 import structlog
 
 from cache_app.entry import Entry
@@ -19,7 +20,6 @@ from cache_app.store import AnswerStore, Place, Right
 log = structlog.get_logger(__name__)
 
 HELD_BY_STREAMS = 32 << 20  # bytes of a worker's streams under way; what goes beyond is passed on, and not kept
-_KEPT_AFTER_S = 0.002  # so long an answer may have been passed on before it is kept
 _MOST_LEADERS = 2  # that fail while a request waits for them; then it asks on its own
 
 
@@ -67,7 +67,7 @@ class Wanted(Protocol[A]):
         ...
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """An answer that nobody had to be asked for. where: `process`, `store`, or `flight` for one that was waited for."""
 
     entry: Entry
@@ -80,15 +80,6 @@ class Shared(NamedTuple, Generic[A]):
     reader: StreamReader
     answer: A
     leads: bool
-
-
-class _Unkept(NamedTuple, Generic[A]):
-    """An answer that nobody waited for, and that is not kept yet."""
-
-    wanted: Wanted[A]
-    answer: A
-    epoch: int
-    right: Right
 
 
 class _Opened(NamedTuple, Generic[A]):
@@ -109,12 +100,9 @@ class AnswerCache(Generic[A]):
         self._stream_flights: Flights[Entry | _Opened[A]] = Flights()
         self._streams: dict[bytes, _Opened[A]] = {}
         self._held = Budget(HELD_BY_STREAMS)
-        self._unkept: dict[bytes, _Unkept[A]] = {}
 
     async def find(self, place: Place) -> Found | None:
         """Only what is kept."""
-        if place.key in self._unkept:
-            self.keep_all()
         now = self._clock()
         if (entry := self.tier.get(place.key, now)) is not None:
             return Found(entry, "process")
@@ -125,8 +113,6 @@ class AnswerCache(Generic[A]):
     async def answer(self, wanted: Wanted[A]) -> Found | A:
         """For answers that come whole."""
         key = wanted.place.key
-        if key in self._unkept:
-            self.keep_all()
         for _ in range(_MOST_LEADERS):
             if (entry := self.tier.get(key, self._clock())) is not None:
                 return Found(entry, "process")
@@ -176,11 +162,7 @@ class AnswerCache(Generic[A]):
             except BaseException:
                 self._store.abandon(place, look.right)
                 raise
-            unkept = _Unkept(wanted, answer, epoch, look.right)
-            if self._flights.awaited(place.key):
-                entry = self._keep_now(unkept)
-            else:
-                self._keep_soon(unkept)
+            entry = self._keep_whole(wanted, answer, epoch, look.right)
             return answer
         except Exception as error:
             failure = error if wanted.fails_for_all(error) else None
@@ -196,13 +178,13 @@ class AnswerCache(Generic[A]):
         failure: Exception | None = None
         waited = False
         try:
-            kept, right = await self._store.get(place, self._clock())
-            if kept is not None:
+            look = await self._store.get(place, self._clock())
+            if (kept := look.entry) is not None:
                 return self._found(place, kept, epoch)
             answer = await wanted.ask()
             if not answer.is_stream:
                 return answer
-            opened = self._open(wanted, answer, epoch, right)
+            opened = self._open(wanted, answer, epoch, look.right)
             reader = opened.stream.join(wanted.presence)
         except Exception as error:
             failure = error if wanted.fails_for_all(error) else None
@@ -231,20 +213,8 @@ class AnswerCache(Generic[A]):
 
     # -- keeping
 
-    def keep_all(self) -> None:
-        """Now, what has come in the last moments."""
-        unkept, self._unkept = self._unkept, {}
-        for one in unkept.values():
-            self._keep_now(one)
-
-    def _keep_soon(self, unkept: _Unkept[A]) -> None:
-        if not self._unkept:
-            asyncio.get_running_loop().call_later(_KEPT_AFTER_S, self.keep_all)
-        self._unkept[unkept.wanted.place.key] = unkept
-
-    def _keep_now(self, unkept: _Unkept[A]) -> Entry | None:
-        """What others may get of it. A fault of ours spoils neither the answer nor those that are kept with it."""
-        wanted, answer, epoch, right = unkept
+    def _keep_whole(self, wanted: Wanted[A], answer: A, epoch: int, right: Right) -> Entry | None:
+        """What others may get of it. A fault of ours does not spoil the answer."""
         try:
             entry = wanted.entry(answer, None)
             if entry is not None:

@@ -24,7 +24,7 @@ class _Part(msgspec.Struct):
     refusal: msgspec.Raw = _ABSENT
 
 
-class _Said(msgspec.Struct):
+class _Said(msgspec.Struct, gc=False):
     """A message, or a piece of it."""
 
     content: msgspec.Raw = _ABSENT
@@ -34,7 +34,7 @@ class _Said(msgspec.Struct):
     audio: msgspec.Raw = _ABSENT
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: int | None = None
     message: _Said | None = None
     delta: _Said | None = None
@@ -42,7 +42,7 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _Choices(msgspec.Struct):
+class _Choices(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
 
 
@@ -52,11 +52,14 @@ def _filled(value: msgspec.Raw) -> bool:
 
 def _has_words(content: msgspec.Raw) -> bool:
     """content: a text, or a list of parts of which some may be reasoning."""
-    if not _filled(content):
+    if content is _ABSENT:
         return False
-    if bytes(content)[:1] != b"[":
+    text = bytes(content)
+    if text[:1] == b'"' and text[1:2].isalnum():  # most of them; the rest takes three times as long
         return True
-    return any(_filled(part.text) or _filled(part.refusal) for part in _parts_decoder.decode(content))
+    if _HOLLOW.fullmatch(text) is not None:
+        return False
+    return text[:1] != b"[" or any(_filled(part.text) or _filled(part.refusal) for part in _parts_decoder.decode(text))
 
 
 def _speaks(choice: _Choice) -> bool:
@@ -73,8 +76,11 @@ def _speaks(choice: _Choice) -> bool:
 
 
 def _choices_say(body: bytes) -> bool:
-    choices = _choices_decoder.decode(body).choices
-    return bool(choices) and all(choice.finish_reason in _ENDINGS and _speaks(choice) for choice in choices or ())
+    choices = _choices_decoder.decode(body).choices or []
+    for choice in choices:  # a generator for all() takes twice as long
+        if choice.finish_reason not in _ENDINGS or not _speaks(choice):
+            return False
+    return bool(choices)
 
 
 class _ChatStream:

@@ -7,7 +7,7 @@ Two bodies have the same canonical text if they differ in white space, in the or
 import re
 from binascii import hexlify
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -25,7 +25,7 @@ _STRING_END = re.compile(rb'"[^"]*+"(:?)')  # and the colon, if it is a key
 _ESCAPED_STRING_END = re.compile(rb'\x7f[^"]*+"(:?)')
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a key is made of, beside the body."""
 
     operation: str
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     kind: str  # "json" or "stream"
 
 
-class Key(NamedTuple):
+class Key(msgspec.Struct, frozen=True, gc=False):
     """name: 128 bits in hexadecimal; digest: all 256, to be compared with those of what was found."""
 
     name: bytes

@@ -45,12 +45,8 @@ class Flight(Generic[Result]):
         self._waiters: deque[asyncio.Future[Result | None]] = deque()
         leader.hold(self)
 
-    @property
-    def awaited(self) -> bool:
-        return bool(self._waiters)
-
     def needs(self, presence: Presence) -> bool:
-        return self.awaited
+        return bool(self._waiters)
 
     async def wait(self) -> Result | None:
         """What the leader brought; None: nothing that can be shared."""
@@ -92,10 +88,6 @@ class Flights(Generic[Result]):
 
     def get(self, key: bytes) -> Flight[Result] | None:
         return self._flights.get(key)
-
-    def awaited(self, key: bytes) -> bool:
-        """Whether anybody waits for it."""
-        return self._flights[key].awaited
 
     def begin(self, key: bytes, leader: Presence) -> Flight[Result]:
         """There must be none yet. Whoever begins it lands it, however it ends."""

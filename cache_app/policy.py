@@ -7,7 +7,7 @@ operator does not want kept.
 import math
 import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -22,6 +22,8 @@ _ZERO = re.compile(rb"-?0(?:\.0+)?(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(rb"-?[0-9]+")
 _NUMBER = re.compile(rb"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _ABSENT = msgspec.Raw(b"null")
+# Members of a body that may say that it asks for more than an answer.
+_TELLING = frozenset({"background", "conversation", "store", "prompt", "web_search_options", "tools"})
 
 
 class Directives(msgspec.Struct, frozen=True):
@@ -42,7 +44,7 @@ class Rules(msgspec.Struct, frozen=True):
     max_entry_bytes: int = 64 << 20
 
 
-class CacheUse(NamedTuple):
+class CacheUse(msgspec.Struct, frozen=True, gc=False):
     """What a request may do with the cache. reason: why not everything, "" if everything; few words, for metrics."""
 
     read: bool
@@ -101,6 +103,8 @@ def _why_not(operation: str, values: Mapping[str, msgspec.Raw], directives: Dire
 
 def _more_than_an_answer(operation: str, values: Mapping[str, msgspec.Raw]) -> Reason:
     """Why the same request may have another answer, or do more than answer."""
+    if _TELLING.isdisjoint(values):
+        return ""
     if "background" in values and bytes(values["background"]) == b"true":
         return "background"
     if _given(values, "conversation"):

@@ -49,9 +49,10 @@ class ProcessTier:
             self._large_until = self._large_until or self._clock() + KEPT_S
             self._large[key] = entry
             return
-        self._drop(key)
+        if key in self._entries:
+            self._drop(key)
         self._entries[key] = (self._clock() + KEPT_S, entry)
-        self.held_bytes += _size(entry)
+        self.held_bytes += len(entry.body) + _OVERHEAD
         while self.held_bytes > self._most_bytes:
             self._drop(next(iter(self._entries)))
 
@@ -74,8 +75,4 @@ class ProcessTier:
     def _drop(self, key: bytes) -> None:
         found = self._entries.pop(key, None)
         if found is not None:
-            self.held_bytes -= _size(found[1])
-
-
-def _size(entry: Entry) -> int:
-    return len(entry.body) + _OVERHEAD
+            self.held_bytes -= len(found[1].body) + _OVERHEAD

@@ -8,11 +8,12 @@ read, whenever it arrives. Plain commands: a script costs the store 10 us more.
 import asyncio
 import uuid
 from collections.abc import Coroutine
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from redis.exceptions import RedisError
+import msgspec
+from redis.exceptions import RedisError, ResponseError
 
+from cache_app.commands import set_for, set_if_nothing_lies_there
 from cache_app.entry import Entry, decode, encode
 
 Word = str | bytes | int | float
@@ -53,6 +54,18 @@ end
 _RENEWED_TOGETHER = 100
 
 
+class Waiter(Protocol):
+    """As much of a future as the line needs."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, reply: Any, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
+
+    def exception(self) -> BaseException | None: ...
+
+
 class Line(Protocol):
     """The connection that all requests share. What is sent is carried out in this order."""
 
@@ -62,6 +75,14 @@ class Line(Protocol):
 
     def ask_once(self, words: tuple[Word, ...]) -> "asyncio.Future[Any]":
         """The same, for all who ask it before it is sent. Not to be cancelled."""
+        ...
+
+    def ask_packed(self, command: bytes) -> "asyncio.Future[Any]":
+        """The same of a command as it goes over the wire."""
+        ...
+
+    def ask_for(self, waiter: "Waiter", command: bytes) -> None:
+        """The same, and the waiter is told when the reply is read: it must not take long, nor fail."""
         ...
 
     def post(self, *words: Word) -> bool:
@@ -75,7 +96,7 @@ class Link(Protocol):
     async def run(self, *commands: tuple[Word, ...], timeout_s: float | None = None) -> list[Any]: ...
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where an answer is kept. group, key: of a safe alphabet; digest: compared on read."""
 
     group: str
@@ -83,14 +104,14 @@ class Place(NamedTuple):
     digest: bytes
 
 
-class Right(NamedTuple):
+class Right(msgspec.Struct, frozen=True, gc=False):
     """To keep an answer. generation: to begin its value with; empty where the store told us nothing."""
 
     generation: bytes = b""
     token: bytes = b""  # ours, under the answer's key; empty where nobody waits for us
 
 
-class Look(NamedTuple):
+class Look(msgspec.Struct, frozen=True, gc=False):
     """What was found, and what we may do with an answer of our own."""
 
     entry: Entry | None = None
@@ -121,13 +142,12 @@ class AnswerStore:
         self._line = line
         self._link = link
         self._namespace = namespace
-        self._prefix = namespace.encode()
         self._ledger = ledger
         self._process = b"%b%b:" % (_TOKEN, uuid.uuid4().hex.encode())
         self._number = 0
         self._found_lately = _MOSTLY
         self._leases: dict[bytes, bytes] = {}  # an answer's key -> our token
-        self._commands: dict[str, tuple[Word, ...]] = {}  # of groups
+        self._words: dict[str, tuple[bytes, tuple[Word, ...]]] = {}  # of groups, see `_words_of`
         self._timer: asyncio.TimerHandle | None = None
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -135,25 +155,21 @@ class AnswerStore:
 
     async def get(self, place: Place, unix_now: float) -> Look:
         """What is kept; nobody waits for us."""
-        return (await self._read(place, self._key(place, ANSWER), unix_now))[1]
+        return (await self._read(place, self._key(place), unix_now))[1]
 
     async def look(self, place: Place, unix_now: float) -> Look:
         """What is kept, or the right to ask for it; waits while another process asks, as long as that lives."""
         self._number += 1
         token = b"%b%012d" % (self._process, self._number)
-        key = self._key(place, ANSWER)
-        beginning = self._begin(key, token) if self._found_lately < _MOSTLY else None
+        key = self._key(place)
         look = Look()
         try:
-            lies, look = await self._read(place, key, unix_now)
-            if not look.right.generation:
-                return look
-            self._found_lately += ((look.entry is not None) - self._found_lately) / 16
-            if look.entry is not None:
-                return look
-            if lies == token:
-                return self._leads(key, look, token)
-            return await self._lead_or_wait(place, token, (lies, look), beginning, unix_now)
+            lies, look = await self._read(place, key, unix_now, token)
+            if look.right.generation:
+                self._found_lately += ((look.entry is not None) - self._found_lately) / 16
+            if look.entry is None and lies is not None and lies != token:
+                lies, look = await self._wait(place, token, (lies, look), unix_now)
+            return self._leads(key, look, token) if lies == token else look
         except (ConnectionError, RedisError) as error:
             self._ledger.trouble("read", _reason(error))
             return look
@@ -161,47 +177,48 @@ class AnswerStore:
             self._replace(key, token)  # it may lie there already
             raise
 
-    async def _lead_or_wait(
-        self,
-        place: Place,
-        token: bytes,
-        read: tuple[bytes | None, Look],
-        beginning: "asyncio.Future[Any] | None",
-        unix_now: float,
-    ) -> Look:
-        key = self._key(place, ANSWER)
+    async def _wait(
+        self, place: Place, token: bytes, read: tuple[bytes | None, Look], unix_now: float
+    ) -> tuple[bytes | None, Look]:
+        """For whoever asks now. What then lies there: our token if we may ask."""
+        key = self._key(place)
         lies, look = read
         leaders: set[bytes] = set()
         polls = 0
-        while not (lies == token or await self._takes_over(key, lies, token)):
-            if lies is not None and len(lies) > LARGE:  # not ours, and too much to be compared
-                return look
-            if lies is None and beginning is None:
-                beginning = self._begin(key, token)
-            else:
-                if beginning is not None:
-                    await beginning  # it says why, if it was refused
-                    beginning = None
-                leaders.add(lies or b"%d" % polls)  # none: it has just ended, or what lies there is not ours
-                if len(leaders) > _MOST_LEADERS:
-                    return look
-                await asyncio.sleep(_POLLS_S[polls] if polls < len(_POLLS_S) else 0.1)
-                polls += 1
-            before, (lies, look) = look, await self._read(place, key, unix_now)
+        while lies is not None and lies != token:
+            if await self._takes_over(key, lies, token):
+                return token, look
+            leaders.add(lies)
+            if len(lies) > LARGE or len(leaders) > _MOST_LEADERS:  # not ours, and too much to be compared; enough
+                return lies, look
+            await asyncio.sleep(_POLLS_S[polls] if polls < len(_POLLS_S) else 0.1)
+            polls += 1
+            before, (lies, look) = look, await self._read(place, key, unix_now, token)
             if not look.right.generation:
-                return before
+                return lies, before
             if look.entry is not None:
-                return look
-        return self._leads(key, look, token)
+                break
+        return lies, look
 
-    def _begin(self, key: bytes, token: bytes) -> "asyncio.Future[Any]":
-        return self._line.ask("SET", key, token, "NX", "PX", FIRST_LEASE_MS)
+    async def _read(
+        self, place: Place, key: bytes, unix_now: float, token: bytes | None = None
+    ) -> tuple[bytes | None, Look]:
+        """What lies there, and what that means. token: to be put there if nothing does; then that is what lies there.
 
-    async def _read(self, place: Place, key: bytes, unix_now: float) -> tuple[bytes | None, Look]:
-        """What lies there, and what that means."""
-        telling = self._line.ask_once(self._generations(place.group))
+        Nothing: nobody may put a token there now, or none was given.
+        """
+        telling = self._line.ask_once(self._words_of(place.group)[1])
         try:
-            (lies,) = await self._line.ask("MGET", key)  # a value of another type is none
+            lies: bytes | None = None
+            if token is None or self._found_lately >= _MOSTLY:
+                (lies,) = await self._line.ask("MGET", key)  # a value of another type is none
+            if lies is None and token is not None:
+                try:
+                    lies = await self._line.ask_packed(set_if_nothing_lies_there(key, token, FIRST_LEASE_MS))
+                    lies = token if lies is None else lies
+                except ResponseError as error:  # full, or it takes no writes, which does not keep it from telling
+                    (lies,) = await self._line.ask("MGET", key)
+                    self._ledger.trouble("read", _reason(error))
             # It was asked first, so it has been answered: who is cancelled here cannot take it from the others.
             generation = b"".join([one or _FIRST for one in await telling])
             if lies is None or not lies.startswith(generation):
@@ -216,7 +233,7 @@ class AnswerStore:
 
     async def _large(self, place: Place, generation: bytes, unix_now: float) -> Entry | None:
         """Raises ConnectionError: it may be there all the same."""
-        (large,) = await self._link.run(("GET", self._key(place, LARGE_ANSWER)), timeout_s=_LARGE_S)
+        (large,) = await self._link.run(("GET", self._large_key(place)), timeout_s=_LARGE_S)
         if not isinstance(large, bytes) or not large.startswith(generation):
             return None
         return decode(memoryview(large)[len(generation) :], place.digest, unix_now)
@@ -245,19 +262,19 @@ class AnswerStore:
         """Returns at once."""
         if not right.generation:
             return
-        key, value = self._key(place, ANSWER), right.generation + encode(entry)
-        ttl_ms = max(round((entry.expires_at - entry.made_at) * 1000), 1)
+        key, value = self._key(place), encode(entry, right.generation)
+        ttl_ms = round((entry.expires_at - entry.made_at) * 1000) or 1
+        keeping = _Keeping(self, len(value), key, right.token)
         if len(value) <= LARGE:
-            writing = self._line.ask("SET", key, value, "PX", ttl_ms)
+            self._line.ask_for(keeping, set_for(key, value, ttl_ms))
         else:
-            large = ("SET", self._key(place, LARGE_ANSWER), value, "PX", ttl_ms)
-            writing = self._run(self._keep_large(large, ("SET", key, right.generation + _LARGE_MARK, "PX", ttl_ms)))
-        writing.add_done_callback(partial(self._written, len(value), key, right.token))
+            large = ("SET", self._large_key(place), value, "PX", ttl_ms)
+            self._run(self._keep_large(keeping, large, ("SET", key, right.generation + _LARGE_MARK, "PX", ttl_ms)))
 
     def abandon(self, place: Place, right: Right) -> None:
         """There is nothing to keep: another process may ask now."""
         if right.token:
-            key = self._key(place, ANSWER)
+            key = self._key(place)
             self._end_lease(key, right.token)
             self._replace(key, right.token)
 
@@ -268,15 +285,19 @@ class AnswerStore:
 
     # -- details
 
-    def _key(self, place: Place, kind: bytes) -> bytes:
-        return b"%b:%b:%b:%b" % (self._prefix, place.group.encode(), kind, place.key)
+    def _key(self, place: Place) -> bytes:
+        return self._words_of(place.group)[0] + place.key
 
-    def _generations(self, group: str) -> tuple[Word, ...]:
-        """The command that reads them."""
-        if (command := self._commands.get(group)) is None:
-            keys = generation_key(self._namespace), generation_key(self._namespace, group)
-            command = self._commands[group] = ("MGET", *keys)
-        return command
+    def _large_key(self, place: Place) -> bytes:
+        return f"{self._namespace}:{place.group}:".encode() + LARGE_ANSWER + b":" + place.key
+
+    def _words_of(self, group: str) -> tuple[bytes, tuple[Word, ...]]:
+        """How its answers' keys begin, and the command that reads its generations."""
+        if (words := self._words.get(group)) is None:
+            begin = f"{self._namespace}:{group}:".encode() + ANSWER + b":"
+            generations = generation_key(self._namespace), generation_key(self._namespace, group)
+            words = self._words[group] = begin, ("MGET", *generations)
+        return words
 
     def _renew(self) -> None:
         self._timer = None
@@ -294,38 +315,59 @@ class AnswerStore:
     def _replace(self, key: bytes, token: bytes) -> None:
         self._line.post(*_replacing(key, token, b""))
 
-    def _written(self, size: int, key: bytes, token: bytes, writing: "asyncio.Future[Any]") -> None:
+    def kept(self, size: int, key: bytes, token: bytes) -> None:
         self._end_lease(key, token)
-        outcome = _outcome(writing)
-        if not isinstance(outcome, Exception):
-            self._ledger.written(size)
-            return
-        self._ledger.trouble("write", _reason(outcome))
-        if token and isinstance(outcome, RedisError):
+        self._ledger.written(size)
+
+    def not_kept(self, error: Exception, key: bytes, token: bytes) -> None:
+        self._end_lease(key, token)
+        self._ledger.trouble("write", _reason(error))
+        if token and isinstance(error, RedisError):
             self._replace(key, token)
 
-    def _run(self, writing: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+    def _run(self, writing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(writing)
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
-        return task
 
-    async def _keep_large(self, large: tuple[Word, ...], mark: tuple[Word, ...]) -> None:
-        """Raises what the store refuses, or ConnectionError."""
-        for outcome in await self._link.run(large, mark, timeout_s=_LARGE_S):
-            if isinstance(outcome, Exception):
-                raise outcome
+    async def _keep_large(self, keeping: "_Keeping", large: tuple[Word, ...], mark: tuple[Word, ...]) -> None:
+        try:
+            for outcome in await self._link.run(large, mark, timeout_s=_LARGE_S):
+                if isinstance(outcome, Exception):
+                    raise outcome
+        except (ConnectionError, RedisError) as error:
+            keeping.set_exception(error)
+        else:
+            keeping.set_result(b"OK")
+
+
+class _Keeping:
+    """An answer on its way to the store: what the line tells of it."""
+
+    __slots__ = ("_key", "_size", "_store", "_token")
+
+    def __init__(self, store: AnswerStore, size: int, key: bytes, token: bytes) -> None:
+        self._store = store
+        self._size = size
+        self._key = key
+        self._token = token
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: Any, /) -> None:
+        self._store.kept(self._size, self._key, self._token)
+
+    def set_exception(self, error: Exception, /) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._store.not_kept, error, self._key, self._token)  # which may send something
+
+    def exception(self) -> None:
+        """Nobody need see it."""
 
 
 def _replacing(key: bytes, lies: bytes, by: bytes) -> tuple[Word, ...]:
     return "EVAL", _REPLACE, 1, key, lies, by, LEASE_MS
-
-
-def _outcome(reply: "asyncio.Future[Any]") -> Any:
-    """The reply, or the error instead of it."""
-    if reply.cancelled():
-        return ConnectionError("cancelled")
-    return reply.exception() or reply.result()
 
 
 def _reason(error: BaseException) -> str:

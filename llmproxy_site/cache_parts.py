@@ -50,10 +50,6 @@ class CacheParts:
             self.forget()
         self._listened = True
 
-    def keep_all(self) -> None:
-        """What has come in the last moments, before the counts are told and the store is left."""
-        self._cache.keep_all()
-
     async def aclose(self) -> None:
         await self._answers.aclose()
         await self._line.aclose()

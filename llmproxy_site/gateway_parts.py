@@ -119,7 +119,6 @@ class GatewayParts:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.cache.keep_all()
         # Side by side: each of them may wait its seconds for who does not answer.
         for outcome in await asyncio.gather(*self._last_words(), return_exceptions=True):
             if isinstance(outcome, Exception):

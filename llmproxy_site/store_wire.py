@@ -7,7 +7,7 @@ Knows nothing of addresses, breakers or reconnecting: the line does.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import hiredis
 from redis.asyncio.connection import DefaultParser
@@ -16,8 +16,22 @@ from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from llmproxy_site.store_link import Word
 from llmproxy_site.store_trouble import GRACE_S, StoreUnavailable, reason
 
-Waiter = asyncio.Future[Any]
 
+class Waiter(Protocol):
+    """Gets a reply when it is read, once, or why there is none. As much of a future as is needed here."""
+
+    def done(self) -> bool:
+        """Nobody waits any more."""
+        ...
+
+    def set_result(self, reply: Any, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
+
+    def exception(self) -> BaseException | None: ...
+
+
+Reply = asyncio.Future[Any]
 pack = cast(Callable[[tuple[Word, ...]], bytes], hiredis.pack_command)
 
 MAX_QUEUED_BYTES = 2 << 20  # not yet written; what comes then is refused
@@ -38,7 +52,7 @@ class Wire(asyncio.BufferedProtocol):
         "_buffer",
         "_flush_due",
         "_loop",
-        "_new_waiter",
+        "_new_reply",
         "_noted",
         "_on_end",
         "_once",
@@ -59,7 +73,7 @@ class Wire(asyncio.BufferedProtocol):
         self, reply_timeout_s: float, refused: Counter[str], on_end: Callable[["Wire", BaseException | None], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._new_waiter: Callable[[], Waiter] = self._loop.create_future
+        self._new_reply: Callable[[], Reply] = self._loop.create_future
         self._reply_timeout_s = reply_timeout_s
         self._refused = refused
         self._on_end = on_end
@@ -70,7 +84,7 @@ class Wire(asyncio.BufferedProtocol):
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOTHING
         )
         self._outgoing: list[bytes] = []
-        self._once: dict[tuple[Word, ...], Waiter] = {}  # of those
+        self._once: dict[tuple[Word, ...], Reply] = {}  # of those
         self._queued_bytes = 0
         self._flush_due = False
         self._paused = False
@@ -87,18 +101,26 @@ class Wire(asyncio.BufferedProtocol):
     def is_open(self) -> bool:
         return self._transport is not None
 
-    def ask(self, words: tuple[Word, ...]) -> Waiter:
-        waiter = self._new_waiter()
-        if not self.send(pack(words), waiter):
-            refuse(waiter, "too many bytes wait to be sent")
-        return waiter
+    def ask(self, words: tuple[Word, ...]) -> Reply:
+        return self.ask_packed(pack(words))
 
-    def ask_once(self, words: tuple[Word, ...]) -> Waiter:
+    def ask_packed(self, command: bytes) -> Reply:
+        reply = self._new_reply()
+        if not self.send(command, reply):
+            refuse(reply, "too many bytes wait to be sent")
+        return reply
+
+    def ask_for(self, waiter: Waiter, command: bytes) -> None:
+        """A waiter that is no future is told while replies are read: it must be quick and not fail."""
+        if not self.send(command, waiter):
+            refuse(waiter, "too many bytes wait to be sent")
+
+    def ask_once(self, words: tuple[Word, ...]) -> Reply:
         """One reply for all who ask it before it is written."""
-        waiter = self._once.get(words)
-        if waiter is None:
-            waiter = self._once[words] = self.ask(words)
-        return waiter
+        reply = self._once.get(words)
+        if reply is None:
+            reply = self._once[words] = self.ask(words)
+        return reply
 
     def send(self, packed: bytes, waiter: Waiter | None) -> bool:
         """False if too much is queued already. Only on an open connection."""
@@ -151,11 +173,11 @@ class Wire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         reader, waiting = self._reader, self._waiting
-        outstanding = len(waiting)
         reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type] # any buffer will do
         try:
             while (reply := reader.gets()) is not _NOTHING:
                 waiter = waiting.popleft()
+                self._answered += 1
                 if isinstance(reply, RedisError):
                     self._take_error(waiter, reply)
                 elif waiter is not None and not waiter.done():  # a cancelled one is skipped
@@ -164,7 +186,6 @@ class Wire(asyncio.BufferedProtocol):
             self.end(error)
         except IndexError:
             self.end(InvalidResponse("a reply that nobody asked for"))
-        self._answered += outstanding - len(waiting)
         if reader.len() > MAX_REPLY_BYTES:
             self.end(StoreUnavailable("a reply is too large"))
 
@@ -209,12 +230,20 @@ class Wire(asyncio.BufferedProtocol):
     def _take_error(self, waiter: Waiter | None, error: RedisError) -> None:
         if not isinstance(error, ResponseError):  # the store as a whole: loading, not logged in
             self._waiting.appendleft(waiter)
+            self._answered -= 1
             raise error
         if waiter is None:
             self._refused[error_class(error)] += 1
         elif not waiter.done():
             waiter.set_exception(error)
             waiter.exception()  # as in `refuse`
+
+
+def unpacked(command: bytes) -> list[bytes]:
+    """Its words."""
+    reader = hiredis.Reader()
+    reader.feed(command)
+    return cast(list[bytes], reader.gets())
 
 
 def error_class(error: ResponseError) -> str:

@@ -30,9 +30,9 @@ class Attempt:
     """Use it with `with`: leaving settles it as cancelled if nothing else has settled it."""
 
     is_hit = False
-    __slots__ = ("_asks_usage", "_board", "_lease", "_recorder", "_reply", "_upstream", "body", "cache", "cost",
-                 "course", "endpoint", "facts", "first_event_s", "headers", "observe", "pick", "relay", "status",
-                 "verdict")  # fmt: skip
+    __slots__ = ("_asks_usage", "_board", "_lease", "_recorder", "_reply", "_shown", "_upstream", "body", "cache",
+                 "cost", "course", "endpoint", "facts", "first_event_s", "headers", "observe", "pick", "relay",
+                 "status", "verdict")  # fmt: skip
 
     def __init__(self, pick: Pick, course: Course, upstream: Upstream, board: HealthBoard, recorder: Recorder) -> None:
         self.pick = pick
@@ -52,6 +52,7 @@ class Attempt:
         self._upstream = upstream
         self._recorder = recorder
         self._reply: Reply | None = None
+        self._shown: Headers | None = None
         self._asks_usage = course.request.stream and board.asks_usage(pick.endpoint)  # whether or not the client does
         self._lease = Lease(board.of(pick.endpoint), board.clock(), probe=pick.probe)
         self._lease.__enter__()  # ended by _settle, which every way out of this object passes
@@ -105,7 +106,13 @@ class Attempt:
         count = self.course.attempts if attempts is None else attempts
         kind = STREAM_HEADERS if self.relay is not None else (content_type(self.headers),)
         told = (b"x-llmproxy-attempts", b"%d" % count)
-        return [*kind, self.endpoint.name_header, told, cache or self.cache, *passed_on(self.headers)]
+        return [*kind, self.endpoint.name_header, told, cache or self.cache, *self.shown()]
+
+    def shown(self) -> Headers:
+        """The upstream's headers that clients see."""
+        if self._shown is None:
+            self._shown = passed_on(self.headers)
+        return self._shown
 
     @property
     def usage(self) -> Usage | None:

@@ -5,13 +5,14 @@ The rules are the cache's (`cache_app.policy`, `.content`); here they meet reque
 
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
+
 from cache_app.answers import AnswerCache, Found, Shared
 from cache_app.content import SaysSomething, says_something
-from cache_app.entry import Entry, Tokens
+from cache_app.entry import Entry
 from cache_app.fingerprint import Asked, canonical, key
 from cache_app.flight import Presence
 from cache_app.policy import CacheUse, bypass, decide
@@ -80,8 +81,14 @@ class Caching:
         return self._answer(wanted, use, table)
 
     async def _answer(self, wanted: "_Wanted", use: CacheUse, table: RoutingTable) -> Answer:
+        result: Found | Shared[Attempt] | Attempt
         try:
-            result = await self._result(wanted, use)
+            if not use.write:
+                result = await self._cache.find(wanted.place) or await wanted.ask()
+            elif wanted.request.stream:
+                result = await self._cache.stream(wanted)
+            else:
+                result = await self._cache.answer(wanted)
         except BaseException as error:
             self._recorder.missed()
             if isinstance(error, Refusal):
@@ -108,19 +115,12 @@ class Caching:
             _beta(request),
             "stream" if request.stream else "json",
         )
-        name, digest = key(asked, body)
-        return use, Place(group.key, name, digest)
-
-    async def _result(self, wanted: "_Wanted", use: CacheUse) -> Found | Shared[Attempt] | Attempt:
-        if not use.write:
-            return await self._cache.find(wanted.place) or await wanted.ask()
-        if wanted.request.stream:
-            return await self._cache.stream(wanted)
-        return await self._cache.answer(wanted)
+        made = key(asked, body)
+        return use, Place(group.key, made.name, made.digest)
 
     def _told(self, result: Found | Shared[Attempt] | Attempt, request: LLMRequest, table: RoutingTable) -> Answer:
         if isinstance(result, Found):
-            self._hit(request.trail, *result)
+            self._hit(request.trail, result.entry, result.where)
             return Kept(result.entry, table, stream=request.stream, unix_now=time.time())
         if isinstance(result, Shared):
             if result.leads:
@@ -148,8 +148,7 @@ class Caching:
         self._recorder.hit(where, *(entry.tokens or (0, 0)), entry.cost)
 
 
-@dataclass(slots=True, eq=False)
-class _Wanted:
+class _Wanted(msgspec.Struct, eq=False):
     """One cacheable request, as the cache sees it."""
 
     request: LLMRequest
@@ -195,24 +194,26 @@ class _Wanted:
             now,
             now + self.ttl_s if lasts else now,
             content_type(answer.headers)[1],
-            replayed(answer.headers),
+            replayed(answer.shown()),
             answer.endpoint.id,
             answer.endpoint.name_header[1],
-            _pins(answer, body) if self.request.route.events == "responses" else [],
-            Tokens(usage.input, usage.output) if usage else None,
+            _pins(answer, body) if self.request.route.events == "responses" else (),
+            (usage.input, usage.output) if usage else None,
             answer.cost,
             body,
         )
 
 
 def _beta(request: LLMRequest) -> bytes:
-    return b",".join(value for name, value in request.headers or () if name == b"openai-beta")
+    if not request.headers:
+        return b""
+    return b",".join([value for name, value in request.headers if name == b"openai-beta"])
 
 
-def _pins(answer: Attempt, body: bytes) -> list[str]:
+def _pins(answer: Attempt, body: bytes) -> tuple[str, ...]:
     """What later requests may refer to."""
     made = answer.relay.response_id if answer.relay else answer.facts and answer.facts.id
-    return [*([made] if made else []), *encrypted_pins(body)]
+    return (*([made] if made else []), *encrypted_pins(body))
 
 
 def _stream_says_something(request: LLMRequest, body: bytes) -> bool:

@@ -1,5 +1,7 @@
 """Builds what the client gets: head lines of good answers, and the JSON of errors. Nothing else makes error answers."""
 
+from functools import lru_cache
+
 import msgspec
 
 from routing.errors import MethodNotAllowed, Refusal
@@ -8,6 +10,8 @@ from routing.upstream.transport import Headers
 _PASSED_ON = frozenset({b"retry-after", b"retry-after-ms"})
 _PASSED_ON_PREFIXES = (b"openai-", b"x-ratelimit-")
 _REQUEST_IDS = frozenset({b"x-request-id", b"apim-request-id"})
+_REQUEST_ID = b"x-llmproxy-upstream-request-id"
+_REPLAYED_PREFIXES = (b"openai-", b"x-llmproxy-")
 JSON = (b"content-type", b"application/json")
 NO_RETRY = (b"x-should-retry", b"false")
 BYPASS = (b"x-llmproxy-cache", b"bypass")
@@ -25,18 +29,27 @@ def passed_on(upstream: Headers) -> Headers:
     kept: Headers = []
     identified = False  # Azure sends two ids, its own and OpenAI's
     for name, value in upstream:
-        if name in _REQUEST_IDS:
+        shown_as = _shown_as(name)
+        if shown_as is _REQUEST_ID:
             if not identified:
-                kept.append((b"x-llmproxy-upstream-request-id", value))
+                kept.append((_REQUEST_ID, value))
             identified = True
-        elif name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES):
+        elif shown_as:
             kept.append((name, value))
     return kept
 
 
-def replayed(upstream: Headers) -> Headers:
+@lru_cache(maxsize=256)  # looking it up takes a fifth, and providers have few names
+def _shown_as(name: bytes) -> bytes:
+    """Under which name clients see a header; empty: they do not."""
+    if name in _REQUEST_IDS:
+        return _REQUEST_ID
+    return name if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES) else b""
+
+
+def replayed(shown: Headers) -> tuple[tuple[bytes, bytes], ...]:
     """Those of `passed_on` that are true of a kept answer too: not the rate limits of another moment."""
-    return [line for line in passed_on(upstream) if line[0].startswith((b"openai-", b"x-llmproxy-"))]
+    return tuple([line for line in shown if line[0].startswith(_REPLAYED_PREFIXES)])
 
 
 def content_type(upstream: Headers) -> tuple[bytes, bytes]:

@@ -10,7 +10,7 @@ import pytest
 
 from cache_app import store as cache_store
 from cache_app.deletion import channel, delete_answers
-from cache_app.entry import Entry, Tokens
+from cache_app.entry import Entry
 from cache_app.store import (
     FIRST_LEASE_MS,
     GENERATION_BYTES,
@@ -89,7 +89,7 @@ class Process:
 
 def entry(body: bytes, digest: bytes = DIGEST, lasts_s: float = 3600.0) -> Entry:
     now = time.time()
-    return Entry(digest, now, now + lasts_s, b"application/json", [], "e", b"e", [], Tokens(), None, body)
+    return Entry(digest, now, now + lasts_s, b"application/json", (), "e", b"e", (), (0, 0), None, body)
 
 
 def answer(place: Place = PLACE) -> bytes:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from cache_app import answers
 from llmproxy_site.store import StoreAddress, embedded_binary
 from tests.fakes import behaviours as b
 from tests.fakes.load import Client, Got, verdict
@@ -200,7 +199,7 @@ async def test_a_store_that_takes_nothing_still_gives_what_it_has(running, own_v
     numbers = await cache_numbers(running)
     assert numbers["hits_by_tier"]["store"] == 2
     trouble = numbers["store_trouble"]
-    assert (trouble["read"], set(trouble["write"])) == ({reason: 10}, {reason})  # streams ask for no leave
+    assert (trouble["read"], set(trouble["write"])) == ({reason: 11}, {reason})  # whole answers, found or not
 
 
 async def test_a_read_only_store_does_not_pretend_to_delete(running, own_valkey):
@@ -280,8 +279,7 @@ async def test_a_spoilt_value_is_a_miss_and_replaced(upstreams, gateway, spoilt,
     assert how(await post(running, chat_body(nonces[0], stream=stream))) == "hit"
 
 
-async def test_an_answer_of_the_last_moment_is_kept_by_a_worker_that_stops(slow_upstream, own_valkey, monkeypatch):
-    monkeypatch.setattr(answers, "_KEPT_AFTER_S", 60.0)
+async def test_an_answer_of_the_last_moment_is_kept_by_a_worker_that_stops(slow_upstream, own_valkey):
     config, nonce = configuration(slow_upstream, general={"cache": True}), new_nonce()
     one, other = [await Gateway.start(config, own_valkey.address) for _ in range(2)]
     await post(one, chat_body(nonce))

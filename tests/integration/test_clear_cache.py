@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
-from cache_app.entry import Entry, Tokens
+from cache_app.entry import Entry
 from cache_app.store import AnswerStore, Place
 from llmproxy_site import store as stores
 from llmproxy_site.offline import compiled
@@ -50,7 +50,7 @@ async def _keep(address: StoreAddress, places: list[Place], namespace: str) -> N
     line, link = store_line(address, reply_timeout_s=10), StoreLink(address, reply_timeout_s=10)
     answers, now = AnswerStore(line, link, namespace, Silent()), time.time()
     for place in places:
-        entry = Entry(bytes(32), now, now + 3600, b"application/json", [], "e", b"e", [], Tokens(), None, b"{}")
+        entry = Entry(bytes(32), now, now + 3600, b"application/json", (), "e", b"e", (), (0, 0), None, b"{}")
         answers.keep(place, entry, (await answers.get(place, now)).right)
     await answers.aclose()
     await line.aclose()

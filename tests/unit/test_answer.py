@@ -54,7 +54,7 @@ def test_the_head_of_a_kept_answer_says_where_it_is_from():
 @pytest.mark.parametrize("stream", [False, True])
 def test_headers_of_the_upstream_are_sent_again(stream):
     line = (b"openai-version", b"2020-10-01")
-    assert line in kept(headers=[line], stream=stream).head()
+    assert line in kept(headers=(line,), stream=stream).head()
 
 
 def test_a_kept_stream_has_the_headers_of_a_stream():

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from cache_app import store as scripts
 from cache_app.store import AnswerStore, Place
+from llmproxy_site.store_wire import unpacked
 from tests.unit.cache_app.entries import DIGEST
 
 PLACE = Place("g1", b"0123456789abcdef", DIGEST)
@@ -41,10 +42,12 @@ class MemoryStore:
         return carried_out[name](*rest)
 
     def _put(self, key: bytes, value: bytes, *options: Any) -> bytes | None:
-        if "NX" in options and self._get(key) is not None:
+        lies = self._get(key)
+        if lies is None or "NX" not in options:
+            self._set(key, value, options[-1] if "PX" in options else 1 << 40)
+        elif "GET" not in options:
             return None
-        self._set(key, value, options[-1] if "PX" in options else 1 << 40)
-        return b"OK"
+        return lies if "GET" in options else b"OK"
 
     def _evaluate(self, script: str, count: int, *words: Any) -> int | None:
         keys, arguments = words[:count], words[count:]
@@ -95,6 +98,19 @@ class MemoryLine:
             self._arriving.append((words, reply))
             loop.call_later(self.delay_s, self._arrive)
         return reply
+
+    def ask_packed(self, command: bytes) -> "asyncio.Future[Any]":
+        name, key, value, *options = unpacked(command)
+        return self.ask(name.decode(), key, value, *(one.decode() for one in options[:-1]), int(options[-1]))
+
+    def ask_for(self, waiter: Any, command: bytes) -> None:
+        def tell(reply: "asyncio.Future[Any]") -> None:
+            if (error := reply.exception()) is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(reply.result())
+
+        self.ask_packed(command).add_done_callback(tell)
 
     def ask_once(self, words: tuple[Any, ...]) -> "asyncio.Future[Any]":
         return self.ask(*words)

@@ -43,44 +43,6 @@ def test_a_second_request_is_answered_from_this_process():
     run(story())
 
 
-def test_answers_of_a_moment_are_kept_together_and_found_before_that():
-    async def story():
-        (worker,) = workers(1)
-        gots = [worker.asks(key) for key in (b"k", b"l", b"m")]
-        await until_over(*gots)
-        assert len(worker.cache.tier) == 0
-        await until_over(again := worker.asks(b"l"))
-        assert (again.where, again.body) == ("process", b"l 0")
-        assert (await worker.cache.find(place_of(b"m"))).where == "process"
-        await asyncio.sleep(0.01)
-        assert len(worker.process.tally.sizes) == 3
-
-    run(story())
-
-
-def test_an_answer_is_kept_a_moment_later_even_if_nobody_asks_again():
-    async def story():
-        (worker,) = workers(1)
-        await until_over(worker.asks())
-        await asyncio.sleep(0.003)
-        assert len(worker.cache.tier) == 1
-
-    run(story())
-
-
-def test_a_deletion_in_the_moment_before_it_is_kept_counts():
-    async def story():
-        (worker,) = workers(1)
-        await until_over(worker.asks())
-        worker.cache.tier.clear()
-        await asyncio.sleep(0.01)
-        assert len(worker.cache.tier) == 0
-        assert worker.process.tally.sizes == []
-        assert worker.process.line.store.value(ANSWER, PLACE) is None
-
-    run(story())
-
-
 @pytest.mark.parametrize("place", ["its entry", "its bytes"])
 def test_a_fault_in_keeping_one_answer_spoils_neither_it_nor_the_others(place, monkeypatch):
     def entry(wanted, answer, body):
@@ -88,10 +50,10 @@ def test_a_fault_in_keeping_one_answer_spoils_neither_it_nor_the_others(place, m
             raise ValueError("a mistake of ours")
         return made(wanted, answer, body)
 
-    def encode(entry):
+    def encode(entry, begin):
         if place == "its bytes" and entry.digest == PLACE.digest:
             raise ValueError("a mistake of ours")
-        return encoded(entry)
+        return encoded(entry, begin)
 
     made, encoded = Wanted.entry, store.encode
     monkeypatch.setattr(Wanted, "entry", entry)

@@ -23,7 +23,7 @@ def test_an_entry_is_read_as_it_was_written(body):
 
 @given(st.binary(max_size=200), st.lists(st.text(max_size=20)), st.none() | st.integers(0, 1 << 62))
 def test_every_field_is_read_as_it_was_written(some, pins, cost):
-    kept = entry(some, headers=[(some, some)], pins=pins, cost=cost, content_type=some, endpoint_header=some)
+    kept = entry(some, headers=((some, some),), pins=tuple(pins), cost=cost, content_type=some, endpoint_header=some)
     assert decode(encode(kept), DIGEST, NOW) == kept
 
 

@@ -7,6 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cache_app.fingerprint import Asked, canonical, key
 from tests.unit.cache_app.spelled_json import body, changed_body, has_double_key, meaning, written
@@ -151,12 +152,12 @@ def test_random_bytes_raise_nothing(noise):
 def test_every_part_makes_another_key():
     others = [
         ASKED,
-        ASKED._replace(operation="responses"),
-        ASKED._replace(group="other"),
-        ASKED._replace(upstreams="other"),
-        ASKED._replace(scope="other"),
-        ASKED._replace(beta=b"other"),
-        ASKED._replace(kind="stream"),
+        replace(ASKED, operation="responses"),
+        replace(ASKED, group="other"),
+        replace(ASKED, upstreams="other"),
+        replace(ASKED, scope="other"),
+        replace(ASKED, beta=b"other"),
+        replace(ASKED, kind="stream"),
     ]
     keys = [key(asked, text) for asked in others for text in (b"{}", b'{"a":1}')]
     assert len({made.name for made in keys}) == len({made.digest for made in keys}) == len(keys)
@@ -175,7 +176,7 @@ def test_text_that_moves_to_the_next_part_makes_another_key():
 
 
 def test_a_name_is_short_and_of_a_safe_alphabet():
-    made = key(ASKED._replace(group="a b\r\n:*é"), b"{}")
+    made = key(replace(ASKED, group="a b\r\n:*é"), b"{}")
     assert len(made.name) == 32 and set(made.name) <= set(b"0123456789abcdef")
     assert len(made.digest) == 32
 

@@ -234,7 +234,7 @@ def test_a_flight_whose_begin_was_not_heard_of_is_taken_over_at_once():
         looking = begins_to_look(one)
         await asyncio.sleep(0.0025)  # it has read that nothing is there, and begins a flight
         one.line.deaf = True
-        assert (await looking).right == FREE
+        assert await looking == Look()
         one.line.deaf = False
         lost, began = one.line.store.value(ANSWER), now()
         taken_over = (await looks(one)).right.token
