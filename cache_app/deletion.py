@@ -5,7 +5,8 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from cache_app.store import ANSWER, LARGE_ANSWER, TOKEN_BYTES, Link, Word, generation_key
+from cache_app.connections import Link, Word
+from cache_app.store import ANSWER, LARGE_ANSWER, TOKEN_BYTES, generation_key
 
 _PAGE = 1000  # keys that the store looks at in one go
 

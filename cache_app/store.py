@@ -11,12 +11,14 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from cache_app.commands import set_for, set_if_nothing_lies_there
+from cache_app.connections import Line, Link, Word
 from cache_app.entry import Entry, decode, encode
 
-Word = str | bytes | int | float
+log = structlog.get_logger(__name__)
 
 ANSWER = b"a"
 LARGE_ANSWER = b"l"  # one that would hold up the connection that all requests share
@@ -32,7 +34,7 @@ _LARGE_S = 1.0
 _POLLS_S = (0.01, 0.02, 0.04, 0.08)  # then 0.1
 _MOST_LEADERS = 2  # that failed while we waited; then we ask on our own
 # The share of look-ups that find something from which on nobody begins to ask before it has looked. To begin at once
-# saves a miss a round trip, and costs a hit a command.
+# saves a miss a round trip; for a hit it costs the store more than to look only.
 _MOSTLY = 0.5
 # No generation begins like it: the version of a UUID stands where the colon is.
 _TOKEN = b"asking:"
@@ -52,48 +54,6 @@ for number, key in ipairs(KEYS) do
 end
 """
 _RENEWED_TOGETHER = 100
-
-
-class Waiter(Protocol):
-    """As much of a future as the line needs."""
-
-    def done(self) -> bool: ...
-
-    def set_result(self, reply: Any, /) -> None: ...
-
-    def set_exception(self, error: Exception, /) -> None: ...
-
-    def exception(self) -> BaseException | None: ...
-
-
-class Line(Protocol):
-    """The connection that all requests share. What is sent is carried out in this order."""
-
-    def ask(self, *words: Word) -> "asyncio.Future[Any]":
-        """One command's reply, soon: else ConnectionError. A refusal of the store is a RedisError."""
-        ...
-
-    def ask_once(self, words: tuple[Word, ...]) -> "asyncio.Future[Any]":
-        """The same, for all who ask it before it is sent. Not to be cancelled."""
-        ...
-
-    def ask_packed(self, command: bytes) -> "asyncio.Future[Any]":
-        """The same of a command as it goes over the wire."""
-        ...
-
-    def ask_for(self, waiter: "Waiter", command: bytes) -> None:
-        """The same, and the waiter is told when the reply is read: it must not take long, nor fail."""
-        ...
-
-    def post(self, *words: Word) -> bool:
-        """One command whose reply nobody waits for."""
-        ...
-
-
-class Link(Protocol):
-    """Connections of one's own, for large values and long lists. Raises ConnectionError."""
-
-    async def run(self, *commands: tuple[Word, ...], timeout_s: float | None = None) -> list[Any]: ...
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -146,6 +106,7 @@ class AnswerStore:
         self._process = b"%b%b:" % (_TOKEN, uuid.uuid4().hex.encode())
         self._number = 0
         self._found_lately = _MOSTLY
+        self._is_old = False
         self._leases: dict[bytes, bytes] = {}  # an answer's key -> our token
         self._words: dict[str, tuple[bytes, tuple[Word, ...]]] = {}  # of groups, see `_words_of`
         self._timer: asyncio.TimerHandle | None = None
@@ -218,7 +179,7 @@ class AnswerStore:
                     lies = token if lies is None else lies
                 except ResponseError as error:  # full, or it takes no writes, which does not keep it from telling
                     (lies,) = await self._line.ask("MGET", key)
-                    self._ledger.trouble("read", _reason(error))
+                    self._tell_refusal(error)
             # It was asked first, so it has been answered: who is cancelled here cannot take it from the others.
             generation = b"".join([one or _FIRST for one in await telling])
             if lies is None or not lies.startswith(generation):
@@ -230,6 +191,13 @@ class AnswerStore:
             self._ledger.trouble("read", _reason(error))
             return None, Look()
         return lies, Look(decode(kept, place.digest, unix_now), Right(generation))
+
+    def _tell_refusal(self, error: ResponseError) -> None:
+        self._ledger.trouble("read", _reason(error))
+        if "syntax error" in str(error) and not self._is_old:
+            self._is_old = True
+            log.warning("the store does not know SET NX GET, so each worker asks for what another one asks for already",
+                        remedy="use Redis 7 or later, or Valkey")  # fmt: skip
 
     async def _large(self, place: Place, generation: bytes, unix_now: float) -> Entry | None:
         """Raises ConnectionError: it may be there all the same."""

@@ -1,11 +1,12 @@
 """The servers that the gateway is compared with, on the very uvicorn it runs on.
 
 `empty` answers from memory, with the bytes the mock would give, on uvicorn's own protocol (the gateway's joins writes). `proxy` is the least a proxy can do with our client: it
-forwards the body and passes the answer on, and parses, chooses, checks and counts nothing. `uncounted` is the gateway
-without its book-keeping.
+forwards the body and passes the answer on, and parses, chooses, checks and counts nothing. `switched` is the gateway,
+whose book-keeping ends with SIGUSR1 and begins again with SIGUSR2.
 """
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -98,17 +99,31 @@ def _target(port: int) -> Target:
     return Target("POST", Origin("http", "127.0.0.1", port), PATH, headers)
 
 
-def uncounted() -> Any:
-    """The gateway of this environment, whose requests leave no trace but the record that the door makes."""
+def switched() -> Any:
+    """The gateway of this environment. While it is switched off, a request leaves no trace, not even a record."""
     from llmproxy_site import asgi  # sets Django up
+    from routing.openai import door
     from routing.openai.entrance import RecordTakers
 
     async def build() -> asgi.GatewayParts:
         parts = await asgi.build_parts(asgi.settings.LLMPROXY)
-        parts.records = parts.request_log = None
-        parts.entrance.records = RecordTakers()
-        for name in ("attempt_ended", "request_ended", "bypassed"):  # what a JSON request without the cache calls
-            setattr(parts.recorder, name, lambda *_, **__: None)
+        takers, record_of = parts.entrance.records, door.record_of
+        counting = ("attempt_ended", "request_ended", "bypassed")  # what a JSON request without the cache calls
+
+        def off() -> None:
+            parts.entrance.records = RecordTakers()
+            door.record_of = lambda *_: None
+            for name in counting:
+                setattr(parts.recorder, name, lambda *_, **__: None)
+
+        def on() -> None:
+            parts.entrance.records, door.record_of = takers, record_of
+            for name in counting:
+                vars(parts.recorder).pop(name, None)
+
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, off)
+        loop.add_signal_handler(signal.SIGUSR2, on)
         return parts
 
     return asgi.Application(build)
@@ -116,14 +131,14 @@ def uncounted() -> Any:
 
 def main(name: str, port: str, *rest: str) -> None:
     """`empty PORT FILE_OF_THE_ANSWER FILE_OF_THE_STREAM`, `proxy PORT PORT_OF_THE_MOCK PORT_OF_THE_PACED_ONE` or
-    `uncounted PORT`."""
+    `switched PORT`."""
     app: Any
     if name == "empty":
         app = Empty(*(Path(file).read_bytes() for file in rest))
     elif name == "proxy":
         app = Proxy(*map(int, rest))
     else:
-        app = uncounted()
+        app = switched()
     listening = bound_socket("127.0.0.1", int(port))
     server = serve_on(listening, application=app)
     if name == "empty":

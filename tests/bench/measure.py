@@ -1,6 +1,7 @@
 """Runs a plan: servers take turns in short rounds, so that what drifts in the machine hits all of them."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -23,7 +24,6 @@ from tests.bench.workload import (
     PROXY,
     SHAPES,
     UNCACHED,
-    UNCOUNTED,
     Kind,
     Plan,
     Step,
@@ -82,16 +82,22 @@ class Bench:
         found = self._site.servers
         if step.kind == "miss":
             return [found[EMPTY], replace(found[GATEWAY], name=UNCACHED, caches=False), found[GATEWAY]]
+        if step.kind == "books":
+            return self._site.books
         if step.kind in CACHED:
             return [found[EMPTY], found[GATEWAY]]
         servers = [server for name in (EMPTY, PROXY, GATEWAY, NGINX) if (server := found.get(name))]
-        if (step.kind, step.connections) == ("json", 32):
-            servers.append(found[UNCOUNTED])
         if step.connections == 1:
             servers.append(self._site.paced if step.kind == "paced" else self._site.mock)
         return servers
 
     def _round(self, server: Server, step: Step) -> Round:
+        if server.switch is not None:
+            os.kill(server.pid, server.switch)
+            self._load(server, step)  # what was left over from before is done within a second
+        return self._load(server, step)
+
+    def _load(self, server: Server, step: Step) -> Round:
         order = self._order(server, step)
         program = self._wrk if SHAPES[step.kind] == "json" else None
         found = self._own_load(order) if program is None else wrk.load(program, order, self._files)

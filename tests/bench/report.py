@@ -9,6 +9,7 @@ from tests.bench import figures
 from tests.bench.figures import CPU, RATE, Bar, Cell, Figure, Results
 from tests.bench.table import Table, number, with_ratio
 from tests.bench.workload import (
+    COUNTED,
     EMPTY,
     EVENTS,
     GATEWAY,
@@ -25,9 +26,10 @@ from tests.bench.workload import (
 
 _MB = 1e6
 _QUIET_CORES = 0.2
-_KINDS: tuple[Kind, ...] = ("json", "paced", "burst", "hit", "stored", "replay", "miss")
+_KINDS: tuple[Kind, ...] = ("json", "books", "paced", "burst", "hit", "stored", "replay", "miss")
 _TITLES: dict[Kind, str] = {
     "json": "JSON: about 300 bytes asked, 700 answered",
+    "books": "JSON, one gateway: with its book-keeping, and with that switched off",
     "paced": f"SSE, paced: {EVENTS} events, {INTERVAL_MS} ms apart (p50, p99: to the first event)",
     "burst": f"SSE, in one burst: {EVENTS} events at once (p50, p99: to the end)",
     "hit": "JSON from the cache, from the worker's own memory: the same request again and again",
@@ -187,7 +189,7 @@ def bars(results: Results) -> list[Bar]:
 
 
 def _books_us(results: Results) -> float | None:
-    counted, uncounted = (results.cell(name, "json", 32) for name in (GATEWAY, UNCOUNTED))
+    counted, uncounted = (results.cell(name, "books", 32) for name in (COUNTED, UNCOUNTED))
     if counted is None or uncounted is None:
         return None
     return median(

@@ -17,7 +17,20 @@ from tests.bench import nginx, workload
 from tests.bench.accounts import cpu_seconds, family, rss_bytes
 from tests.bench.figures import Start
 from tests.bench.machine import Cores, pinned
-from tests.bench.workload import CACHED, EMPTY, GATEWAY, HEADERS, MOCK, NGINX, PATH, PROXY, SHAPES, UNCOUNTED, Kind
+from tests.bench.workload import (
+    CACHED,
+    COUNTED,
+    EMPTY,
+    GATEWAY,
+    HEADERS,
+    MOCK,
+    NGINX,
+    PATH,
+    PROXY,
+    SHAPES,
+    UNCOUNTED,
+    Kind,
+)
 from tests.e2e.processes import PROJECT, environment, free_port
 
 _READY_WITHIN_S = 60.0
@@ -37,6 +50,8 @@ class Server:
     prefix: bool = True  # paths begin with the kind of load
     groups: bool = False  # it is asked for a group, not for the upstream's model
     caches: bool = True  # it may answer from its cache, in the steps that are about that
+    switch: signal.Signals | None = None  # to be sent to it before it is measured
+    works_for_it: int | None = None  # another process that does, with its family
 
     def path(self, kind: Kind) -> str:
         return f"/{SHAPES[kind]}{PATH}" if self.prefix else PATH
@@ -55,7 +70,7 @@ class Server:
         return workload.request(f"127.0.0.1:{self.port}", self.path(kind), self.body(kind))
 
     def pids(self) -> list[int]:
-        return family(self.pid)
+        return family(self.pid) + (family(self.works_for_it) if self.works_for_it is not None else [])
 
     def ask(self, kind: Kind) -> bytes:
         """The body of one answer. Raises OSError, HTTPException, ServerProblem."""
@@ -87,6 +102,7 @@ class Site:
         self.directory, self.cores = directory, cores
         self._profile = profile
         self.servers: dict[str, Server] = {}
+        self.books: list[Server] = []  # one gateway, with its book-keeping and without
         self.starts: list[Start] = []
         self._starts_again = starts
         self._stack = ExitStack()
@@ -118,16 +134,20 @@ class Site:
             with self._gateway():
                 pass
         self.servers[GATEWAY] = self._stack.enter_context(self._gateway())
-        self._uncounted()
+        self._switched()
 
-    def _uncounted(self) -> None:
+    def _switched(self) -> None:
         """Over the gateway's own database and store, and with its settings."""
-        port = free_port()
-        command = [sys.executable, "-m", "tests.bench.apps", "uncounted", str(port)]
-        directory = self.directory / "gateway"
-        process = self._stack.enter_context(self._process(UNCOUNTED, command, self.cores.server, directory))
-        self.servers[UNCOUNTED] = Server(UNCOUNTED, port, process.pid, prefix=False, groups=True)
-        self._wait(self.servers[UNCOUNTED], process)
+        port, gateway = free_port(), self.servers[GATEWAY].pid
+        command = [sys.executable, "-m", "tests.bench.apps", "switched", str(port)]
+        process = self._stack.enter_context(
+            self._process(COUNTED, command, self.cores.server, self.directory / "gateway")
+        )
+        for name, switch in ((COUNTED, signal.SIGUSR2), (UNCOUNTED, signal.SIGUSR1)):
+            self.books.append(
+                Server(name, port, process.pid, prefix=False, groups=True, switch=switch, works_for_it=gateway)
+            )
+        self._wait(self.books[0], process)
 
     def expected(self, kind: Kind) -> Path:
         """The file with the body of the right answer; a burst and a paced stream have the same."""

@@ -5,12 +5,13 @@ import json
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["json", "paced", "burst", "hit", "stored", "replay", "miss"]  # the last four: with the cache on
+# hit to miss: with the cache on. books: with book-keeping and without it, in turns.
+Kind = Literal["json", "paced", "burst", "hit", "stored", "replay", "miss", "books"]
 Shape = Literal["json", "paced", "burst"]
 
 GATEWAY, EMPTY, PROXY, NGINX, MOCK = "LLMProxy", "empty app", "bare proxy", "nginx", "no proxy"  # the servers
 UNCACHED = "cache off"  # the gateway, asked for a group without it
-UNCOUNTED = "no book-keeping"  # the gateway without records, counters, metrics and request log
+COUNTED, UNCOUNTED = "book-keeping on", "book-keeping off"  # records, counters, metrics and request log of one gateway
 
 GROUP = "gpt-4o-fast"  # what clients of the gateway ask for; as long as the upstream's own name, so that sizes agree
 MODEL = "gpt-4o-mini"
@@ -36,6 +37,7 @@ SHAPES: dict[Kind, Shape] = {  # of the question and the answer
     "stored": "json",
     "replay": "burst",
     "miss": "json",
+    "books": "json",
 }
 UNITS: dict[Kind, str] = {
     kind: {"json": "request", "paced": "event", "burst": "stream"}[shape] for kind, shape in SHAPES.items()
@@ -66,7 +68,7 @@ class Plan:
         if part is None:
             return self
         kinds: dict[str, tuple[Kind, ...]] = {
-            "json": ("json",),
+            "json": ("json", "books"),
             "sse": ("paced", "burst"),
             "cache": CACHED,
             "start": (),
@@ -78,15 +80,18 @@ class Plan:
 FULL = Plan(
     (
         *(Step("json", connections, rounds, 1.0) for connections, rounds in ((1, 3), (32, 5), (128, 3))),
+        Step("books", 32, 9, 1.0),
         *(Step("paced", connections, 3, 1.0) for connections in (1, 32, 128)),
         *(Step("burst", connections, 3, 0.6) for connections in (1, 32, 128)),
-        *(Step(kind, 32, 5, 1.0) for kind in CACHED),
+        *(Step(kind, 32, 5, 1.0) for kind in CACHED if kind != "miss"),
+        Step("miss", 32, 9, 1.0),
     ),
     starts=3,
 )
 QUICK = Plan(
     (
         *(Step("json", 1, 1, 1.0), Step("json", 32, 3, 1.0), Step("paced", 32, 1, 1.0), Step("burst", 32, 1, 0.6)),
+        Step("books", 32, 3, 1.0),
         *(Step(kind, 32, 1, 1.0) for kind in CACHED),
     ),
     starts=1,

@@ -21,6 +21,7 @@ from llmproxy_site.store import StoreAddress
 from llmproxy_site.store_line import LineInProcess, StoreLine, store_line
 from llmproxy_site.store_link import StoreLink
 from llmproxy_site.store_trouble import StoreUnavailable
+from llmproxy_site.store_wire import pack
 from tests.fakes.store_front import front_of, scripted_store
 from tests.fakes.valkey import Valkey
 
@@ -287,6 +288,39 @@ async def test_what_many_ask_before_it_is_sent_is_asked_once_and_later_again(any
         assert (together, later) == ([1, 2, 3, 4, 5], 6)
     else:
         assert (together, later) == ([1] * 5, 2)
+
+
+class Told:
+    """A waiter that is no future."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, reply: object, /) -> None:
+        self.heard.append(reply)
+
+    def set_exception(self, error: Exception, /) -> None:
+        self.heard.append(type(error))
+
+    def exception(self) -> None:
+        """Nobody need see it."""
+
+
+async def test_a_waiter_that_is_no_future_is_told_also_before_there_is_a_connection(any_store):
+    told = Told()
+    async with lined(any_store) as line:
+        for command in (("SET", "k", b"\x00"), ("LPUSH", "k", "x"), ("GET", "k")):
+            line.ask_for(told, pack(command))
+        assert await line.ask_packed(pack(("GET", "k"))) == b"\x00"
+        line.ask_for(told, pack(("STRLEN", "k")))
+        await line.ask("PING")
+        await asyncio.sleep(0)
+    line.ask_for(told, pack(("PING",)))
+    await asyncio.sleep(0.01)
+    assert told.heard == [b"OK", ResponseError, b"\x00", 1, StoreUnavailable]
 
 
 async def test_a_refusal_that_nobody_waits_for_leaves_no_complaint(store):

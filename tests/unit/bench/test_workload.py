@@ -21,7 +21,13 @@ def test_number_0_is_the_request_itself():
 
 @pytest.mark.parametrize(
     ("part", "kinds"),
-    [("json", {"json"}), ("sse", {"paced", "burst"}), ("cache", set(CACHED)), ("start", set()), (None, set(SHAPES))],
+    [
+        ("json", {"json", "books"}),
+        ("sse", {"paced", "burst"}),
+        ("cache", set(CACHED)),
+        ("start", set()),
+        (None, set(SHAPES)),
+    ],
 )
 def test_a_part_of_the_plan_has_its_kinds_of_load(part, kinds):
     assert {step.kind for step in FULL.only(part).steps} == kinds

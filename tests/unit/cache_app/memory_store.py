@@ -23,6 +23,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.kept: dict[bytes, tuple[bytes, float]] = {}
         self.subscribers: list[Callable[[], None]] = []
+        self.refuses_tokens: Exception | None = None
 
     def value(self, kind: bytes, place: Place = PLACE) -> bytes | None:
         return self._get(b"%b:%b:%b:%b" % (NAMESPACE.encode(), place.group.encode(), kind, place.key))
@@ -41,7 +42,9 @@ class MemoryStore:
         }
         return carried_out[name](*rest)
 
-    def _put(self, key: bytes, value: bytes, *options: Any) -> bytes | None:
+    def _put(self, key: bytes, value: bytes, *options: Any) -> bytes | Exception | None:
+        if "NX" in options and self.refuses_tokens is not None:
+            return self.refuses_tokens
         lies = self._get(key)
         if lies is None or "NX" not in options:
             self._set(key, value, options[-1] if "PX" in options else 1 << 40)

@@ -5,6 +5,7 @@ import os
 
 import pytest
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
+from structlog.testing import capture_logs
 
 from cache_app.entry import encode
 from cache_app.store import (
@@ -543,6 +544,33 @@ def test_a_refusal_is_a_miss_and_told_by_its_class(refusal, reason):
         assert one.tally.troubles == {("read", reason): 1, ("write", reason): 1}
 
     run(story())
+
+
+def test_a_store_that_takes_no_tokens_still_tells_what_it_has():
+    async def story():
+        (one,) = processes(1)
+        await uses_to_miss(one)
+        one.line.store.refuses_tokens = OutOfMemoryError("OOM command not allowed")
+        assert await looks(one) == NOTHING
+        one.answers.keep(PLACE, KEPT, NOTHING.right)
+        assert await looks(one) == FOUND
+        assert one.tally.troubles == {("read", "OOM"): 2}
+
+    run(story())
+
+
+def test_a_store_that_is_too_old_is_told_once_with_a_remedy():
+    async def story():
+        (one,) = processes(1)
+        one.line.store.refuses_tokens = ResponseError("syntax error")
+        for _ in range(3):
+            assert await looks(one) == NOTHING
+        one.answers.keep(PLACE, KEPT, NOTHING.right)
+        assert await looks(one) == FOUND
+
+    with capture_logs() as logs:
+        run(story())
+    assert [(line["log_level"], line["remedy"]) for line in logs] == [("warning", "use Redis 7 or later, or Valkey")]
 
 
 @pytest.mark.parametrize("answer", [KEPT, LARGE_KEPT])
