@@ -1,5 +1,19 @@
-"""The two commands of every miss, as they go over the wire (RESP, the Redis protocol): packed in a third of the time
-that a packer for all commands takes. Pure.
+"""Commands of the store: two scripts, and the two commands of every miss as they go over the wire (RESP, the Redis
+protocol), packed in a third of the time that a packer for all commands takes. Pure.
+"""
+
+# KEYS: an answer's. ARGV: what lies there, a token to put in its place or '', lease in ms. Replies with 1 if it did.
+REPLACE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1
+"""
+
+# KEYS: of answers. ARGV: lease in ms, the token of each key. What has taken a token's place is left alone.
+RENEW = """
+for number, key in ipairs(KEYS) do
+    if redis.pcall('GET', key) == ARGV[number + 1] then redis.call('PEXPIRE', key, ARGV[1]) end
+end
 """
 
 

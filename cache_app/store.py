@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from cache_app.commands import set_for, set_if_nothing_lies_there
+from cache_app.commands import RENEW, REPLACE, set_for, set_if_nothing_lies_there
 from cache_app.connections import Line, Link, Word
 from cache_app.entry import Entry, decode, encode
 
@@ -40,19 +40,6 @@ _MOSTLY = 0.5
 _TOKEN = b"asking:"
 TOKEN_BYTES = len(_TOKEN) + 32 + 1 + 12  # the process, a colon, a number
 
-# KEYS: an answer's. ARGV: what lies there, a token to put in its place or '', lease in ms. Replies with 1 if it did.
-_REPLACE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-return 1
-"""
-
-# KEYS: of answers. ARGV: lease in ms, the token of each key. What has taken a token's place is left alone.
-_RENEW = """
-for number, key in ipairs(KEYS) do
-    if redis.pcall('GET', key) == ARGV[number + 1] then redis.call('PEXPIRE', key, ARGV[1]) end
-end
-"""
 _RENEWED_TOGETHER = 100
 
 
@@ -65,7 +52,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class Right(msgspec.Struct, frozen=True, gc=False):
-    """To keep an answer. generation: to begin its value with; empty where the store told us nothing."""
+    """To keep an answer. generation: to begin its value with; empty where the store did not answer to the end."""
 
     generation: bytes = b""
     token: bytes = b""  # ours, under the answer's key; empty where nobody waits for us
@@ -120,12 +107,14 @@ class AnswerStore:
 
     async def look(self, place: Place, unix_now: float) -> Look:
         """What is kept, or the right to ask for it; waits while another process asks, as long as that lives."""
+        if self._is_old:
+            return await self.get(place, unix_now)
         self._number += 1
         token = b"%b%012d" % (self._process, self._number)
         key = self._key(place)
         look = Look()
         try:
-            lies, look = await self._read(place, key, unix_now, token)
+            lies, look = await self._read(place, key, unix_now, token, peeks=self._found_lately >= _MOSTLY)
             if look.right.generation:
                 self._found_lately += ((look.entry is not None) - self._found_lately) / 16
             if look.entry is None and lies is not None and lies != token:
@@ -154,7 +143,7 @@ class AnswerStore:
                 return lies, look
             await asyncio.sleep(_POLLS_S[polls] if polls < len(_POLLS_S) else 0.1)
             polls += 1
-            before, (lies, look) = look, await self._read(place, key, unix_now, token)
+            before, (lies, look) = look, await self._read(place, key, unix_now, token, peeks=True)
             if not look.right.generation:
                 return lies, before
             if look.entry is not None:
@@ -162,16 +151,17 @@ class AnswerStore:
         return lies, look
 
     async def _read(
-        self, place: Place, key: bytes, unix_now: float, token: bytes | None = None
+        self, place: Place, key: bytes, unix_now: float, token: bytes | None = None, *, peeks: bool = True
     ) -> tuple[bytes | None, Look]:
-        """What lies there, and what that means. token: to be put there if nothing does; then that is what lies there.
+        """What lies there, and what that means.
 
-        Nothing: nobody may put a token there now, or none was given.
+        token: to be put there if nothing does; then that is what lies there. Nothing, if the store takes no tokens and
+        has no answer. peeks: looks first, since something is likely to lie there.
         """
         telling = self._line.ask_once(self._words_of(place.group)[1])
         try:
             lies: bytes | None = None
-            if token is None or self._found_lately >= _MOSTLY:
+            if peeks:
                 (lies,) = await self._line.ask("MGET", key)  # a value of another type is none
             if lies is None and token is not None:
                 try:
@@ -180,6 +170,8 @@ class AnswerStore:
                 except ResponseError as error:  # full, or it takes no writes, which does not keep it from telling
                     (lies,) = await self._line.ask("MGET", key)
                     self._tell_refusal(error)
+                    if lies is not None and lies.startswith(_TOKEN):
+                        lies = None  # not waited for: the store would not take its answer either
             # It was asked first, so it has been answered: who is cancelled here cannot take it from the others.
             generation = b"".join([one or _FIRST for one in await telling])
             if lies is None or not lies.startswith(generation):
@@ -237,7 +229,8 @@ class AnswerStore:
             self._line.ask_for(keeping, set_for(key, value, ttl_ms))
         else:
             large = ("SET", self._large_key(place), value, "PX", ttl_ms)
-            self._run(self._keep_large(keeping, large, ("SET", key, right.generation + _LARGE_MARK, "PX", ttl_ms)))
+            writing = self._run(self._keep_large(large, ("SET", key, right.generation + _LARGE_MARK, "PX", ttl_ms)))
+            writing.add_done_callback(keeping.ended)
 
     def abandon(self, place: Place, right: Right) -> None:
         """There is nothing to keep: another process may ask now."""
@@ -272,7 +265,7 @@ class AnswerStore:
         leases = list(self._leases.items())
         for start in range(0, len(leases), _RENEWED_TOGETHER):
             keys, tokens = zip(*leases[start : start + _RENEWED_TOGETHER], strict=True)
-            self._line.post("EVAL", _RENEW, len(keys), *keys, LEASE_MS, *tokens)
+            self._line.post("EVAL", RENEW, len(keys), *keys, LEASE_MS, *tokens)
         if leases:
             self._timer = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
 
@@ -293,24 +286,21 @@ class AnswerStore:
         if token and isinstance(error, RedisError):
             self._replace(key, token)
 
-    def _run(self, writing: Coroutine[Any, Any, None]) -> None:
+    def _run(self, writing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(writing)
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
+        return task
 
-    async def _keep_large(self, keeping: "_Keeping", large: tuple[Word, ...], mark: tuple[Word, ...]) -> None:
-        try:
-            for outcome in await self._link.run(large, mark, timeout_s=_LARGE_S):
-                if isinstance(outcome, Exception):
-                    raise outcome
-        except (ConnectionError, RedisError) as error:
-            keeping.set_exception(error)
-        else:
-            keeping.set_result(b"OK")
+    async def _keep_large(self, large: tuple[Word, ...], mark: tuple[Word, ...]) -> None:
+        """Raises what the store refuses, or ConnectionError."""
+        for outcome in await self._link.run(large, mark, timeout_s=_LARGE_S):
+            if isinstance(outcome, Exception):
+                raise outcome
 
 
 class _Keeping:
-    """An answer on its way to the store: what the line tells of it."""
+    """An answer on its way to the store: told how that ended."""
 
     __slots__ = ("_key", "_size", "_store", "_token")
 
@@ -333,9 +323,17 @@ class _Keeping:
     def exception(self) -> None:
         """Nobody need see it."""
 
+    def ended(self, writing: "asyncio.Task[None]") -> None:
+        """Of a large answer: however it ended, the lease must."""
+        error = ConnectionError("cancelled") if writing.cancelled() else writing.exception()
+        if isinstance(error, Exception):
+            self.set_exception(error)
+        else:
+            self.set_result(None)
+
 
 def _replacing(key: bytes, lies: bytes, by: bytes) -> tuple[Word, ...]:
-    return "EVAL", _REPLACE, 1, key, lies, by, LEASE_MS
+    return "EVAL", REPLACE, 1, key, lies, by, LEASE_MS
 
 
 def _reason(error: BaseException) -> str:

@@ -153,7 +153,7 @@ def _cache(cache: Mapping[str, int]) -> Iterator[Metric]:
     yield _by("llmproxy_cache_hits", "Hits by where the answer was found.", "tier", tiers)
     yield _by("llmproxy_cache_bypassed", "Requests that may not be kept.", "reason", _part(cache, "bypassed:"))
     yield _by("llmproxy_cache_not_kept", "Answers not offered to the store.", "reason", _part(cache, "not_kept:"))
-    yield _by("llmproxy_cache_reads_failed", "Look-ups without a reply.", "reason", _part(cache, "read_trouble:"))
+    yield _by("llmproxy_cache_reads_failed", "Look-ups refused or unanswered.", "reason", _part(cache, "read_trouble:"))
     yield _by("llmproxy_cache_writes_refused", "Answers not taken.", "reason", _part(cache, "write_trouble:"))
     saved = {direction: cache.get(f"saved:{direction}_tokens", 0) for direction in ("input", "output")}
     yield _by("llmproxy_cache_saved_tokens", "Tokens of kept answers that were used again.", "direction", saved)

@@ -1,7 +1,6 @@
 """Runs a plan: servers take turns in short rounds, so that what drifts in the machine hits all of them."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -93,8 +92,10 @@ class Bench:
 
     def _round(self, server: Server, step: Step) -> Round:
         if server.switch is not None:
-            os.kill(server.pid, server.switch)
-            self._load(server, step)  # what was left over from before is done within a second
+            server.throw_switch()
+            before = self._load(server, step)  # what was left over is done within a second
+            found = self._load(server, step)
+            return replace(found, failures=before.failures | found.failures)
         return self._load(server, step)
 
     def _load(self, server: Server, step: Step) -> Round:

@@ -76,6 +76,15 @@ class Server:
         """The body of one answer. Raises OSError, HTTPException, ServerProblem."""
         return self._exchange("POST", self.path(kind), self.body(kind))
 
+    def throw_switch(self) -> None:
+        """If it has one."""
+        if self.switch is not None:
+            os.kill(self.pid, self.switch)
+
+    def counted(self) -> int:
+        """How many requests the gateway has counted. Raises as `ask`."""
+        return int(json.loads(self._exchange("GET", "/stats"))["requests"]["total"])
+
     def cache_numbers(self) -> dict[str, int]:
         """How many of the gateway's answers came from where, so far. Raises as `ask`."""
         cache = json.loads(self._exchange("GET", "/stats"))["cache"]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.bench.accounts import cpu_seconds, family, rss_bytes
 from tests.bench.load import Order, load
 from tests.bench.machine import cores, described
 from tests.bench.measure import Bench
-from tests.bench.servers import Site
+from tests.bench.servers import Server, Site
 from tests.bench.workload import EMPTY, GATEWAY, MOCK, PROXY, Plan, Step, request
 
 RIGHT = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nright"
@@ -208,6 +209,27 @@ def test_answers_from_another_place_than_the_store_are_no_answers_from_the_store
     ((cell, failures),) = results.failures()
     assert (cell.server, cell.kind) == (GATEWAY, "stored")
     assert next(iter(failures)).startswith("wrong place")
+
+
+def test_book_keeping_is_switched_off_and_on_again(tmp_path):
+    def counts(server: Server) -> dict[str, int]:
+        """What five requests add to what all workers have told, and to the log."""
+        server.throw_switch()
+        threading.Event().wait(0.5)  # what was noted before is told
+        before, lines = server.counted(), log.read_text().count('"operation"')
+        for _ in range(5):
+            server.ask("json")
+        threading.Event().wait(0.5)
+        return {"told": server.counted() - before, "logged": log.read_text().count('"operation"') - lines}
+
+    log = tmp_path / "gateway" / "output.log"
+    with Site(tmp_path, cores(), starts=0) as site:
+        on, off = site.books
+        assert [counts(server) for server in (on, off, on)] == [
+            {"told": 5, "logged": 5},
+            {"told": 0, "logged": 0},
+            {"told": 5, "logged": 5},
+        ]
 
 
 @pytest.mark.full

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from cache_app import store as scripts
+from cache_app.commands import RENEW, REPLACE
 from cache_app.store import AnswerStore, Place
 from llmproxy_site.store_wire import unpacked
 from tests.unit.cache_app.entries import DIGEST
@@ -54,13 +54,13 @@ class MemoryStore:
 
     def _evaluate(self, script: str, count: int, *words: Any) -> int | None:
         keys, arguments = words[:count], words[count:]
-        if script == scripts._RENEW:
+        if script == RENEW:
             lease_ms, *tokens = arguments
             for key, token in zip(keys, tokens, strict=True):
                 if self._get(key) == token:
                     self._set(key, token, lease_ms)
             return None
-        assert script == scripts._REPLACE
+        assert script == REPLACE
         (key,), (lies, by, lease_ms) = keys, arguments
         if self._get(key) != lies:
             return 0

@@ -559,12 +559,40 @@ def test_a_store_that_takes_no_tokens_still_tells_what_it_has():
     run(story())
 
 
-def test_a_store_that_is_too_old_is_told_once_with_a_remedy():
+def test_nobody_waits_for_another_in_a_store_that_takes_no_tokens():
+    async def story():
+        one, other = processes(2)
+        await uses_to_miss(other)
+        await looks(one)
+        one.line.store.refuses_tokens = OutOfMemoryError("OOM command not allowed")
+        began = now()
+        assert await looks(other) == NOTHING
+        assert now() - began < 0.01
+        assert other.tally.troubles == {("read", "OOM"): 1}
+
+    run(story())
+
+
+def test_who_polls_only_looks():
+    async def story():
+        one, other = processes(2)
+        await uses_to_miss(other)
+        await looks(one)
+        waiting = begins_to_look(other)
+        await asyncio.sleep(1)
+        waiting.cancel()
+        assert [words[0] for words in other.line.asked].count("SET") == 1
+
+    run(story())
+
+
+def test_a_store_that_is_too_old_is_told_once_with_a_remedy_and_not_asked_again():
     async def story():
         (one,) = processes(1)
         one.line.store.refuses_tokens = ResponseError("syntax error")
         for _ in range(3):
             assert await looks(one) == NOTHING
+        assert one.tally.troubles == {("read", "ResponseError"): 1}
         one.answers.keep(PLACE, KEPT, NOTHING.right)
         assert await looks(one) == FOUND
 
@@ -587,6 +615,25 @@ def test_who_cannot_keep_its_answer_lets_others_ask(answer):
         assert (await looks(other)).right.token
         assert now() - began < 0.01
         assert one.tally.troubles == {("write", "OOM"): 1}
+
+    run(story())
+
+
+@pytest.mark.parametrize("ends", [ValueError("a mistake of ours"), asyncio.CancelledError()])
+def test_a_large_answer_that_comes_to_nothing_holds_up_nobody(ends, monkeypatch):
+    async def story():
+        one, other = processes(2)
+        right = (await looks(one)).right
+
+        async def fails(*_, **__):
+            raise ends
+
+        monkeypatch.setattr(one.link, "run", fails)
+        one.answers.keep(PLACE, LARGE_KEPT, right)
+        began = now()
+        assert (await looks(other)).right.token
+        assert now() - began < LEASE_S + LONGEST_POLL_S + 0.1
+        assert sum(one.tally.troubles.values()) == 1
 
     run(story())
 
