@@ -1,7 +1,7 @@
 """One line for each request of a client, written in the background: all of the last 200 ms at a time.
 
-JSON, or aligned text on a terminal. Rendered between requests, in slices; a thread writes, so that a reader of standard
-error who stops reading holds nobody up. Then lines are left out, and counted.
+JSON, or aligned text on a terminal. Rendered as requests end, some at a time; a thread writes, so that a reader of
+standard error who stops reading holds nobody up. Then lines are left out, and counted.
 """
 
 import asyncio
@@ -22,8 +22,11 @@ from stats.record import RequestRecord
 WRITE_EVERY_S = 0.2
 MOST_WAITING = 10_000
 STOP_WITHIN_S = 1.0
-_SLICE = 100  # lines that are rendered while requests wait: less than a millisecond
-_MOST_BEHIND = 100  # slices that the thread has not written yet
+# Records that are rendered at a time, in a fifth of a millisecond: few enough that they lie in the processor's cache
+# still, many enough that the code does. All of 200 ms at a time took 3 to 5 us a line longer on a busy machine.
+_TOGETHER = 64
+_SLICE = 100  # lines that the thread is given at a time
+_MOST_BEHIND = 100  # slices that it has not written yet
 # Up to so many bytes a write to a pipe is never torn apart by those of other workers (POSIX, PIPE_BUF). A write to a
 # local file is not either, and can be larger: each costs a worker that is busy two changes of threads.
 _WHOLE = 4096
@@ -42,39 +45,44 @@ class RequestLog:
     def __init__(self, write: Write, *, terminal: bool, whole: int = _WHOLE) -> None:
         self._render, self._left_out = (as_text, left_out_as_text) if terminal else (as_json, left_out_as_json)
         self._logger = logging.getLogger("llmproxy.requests")  # for its level only
-        self._waiting: list[RequestRecord] = []
+        self._ended: list[RequestRecord] = []
+        self._lines: list[bytes] = []
         self._dropped = 0
         self._writer = _Writer(write, whole)
 
     def add(self, record: RequestRecord) -> None:
         """A request has ended."""
-        if len(self._waiting) < MOST_WAITING:
-            self._waiting.append(record)
-        else:
-            self._dropped += 1
+        self._ended.append(record)
+        if len(self._ended) >= _TOGETHER:
+            self._render_all()
 
     async def run(self) -> None:
         """Writes until it is cancelled."""
         while True:
             await asyncio.sleep(WRITE_EVERY_S)
-            await self._hand_over()
+            self._hand_over()
 
     async def stop(self, within_s: float = STOP_WITHIN_S) -> None:
         """Writes what is left, unless nobody reads it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self._hand_over()
+                self._hand_over()
                 await self._writer.finished()
         self._writer.stop()
 
-    async def _hand_over(self) -> None:
-        for _ in range(0, len(self._waiting), _SLICE):
+    def _render_all(self) -> None:
+        records, self._ended = self._ended, []
+        fits = max(MOST_WAITING - len(self._lines), 0)
+        self._dropped += len(records[fits:])
+        self._lines += self._rendered(self._wanted(records[:fits]))
+
+    def _hand_over(self) -> None:
+        self._render_all()
+        while self._lines:
             if self._writer.behind >= _MOST_BEHIND:
                 return
-            records = self._waiting[:_SLICE]
-            del self._waiting[:_SLICE]
-            self._writer.write(list(self._rendered(self._wanted(records))))
-            await asyncio.sleep(0)
+            self._writer.write(self._lines[:_SLICE])
+            del self._lines[:_SLICE]
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             if self._logger.isEnabledFor(logging.WARNING):
