@@ -1,5 +1,5 @@
 """Commands of the store: two scripts, and the two commands of every miss as they go over the wire (RESP, the Redis
-protocol), packed in a third of the time that a packer for all commands takes. Pure.
+protocol), packed in half to two thirds of the time that a packer for all commands takes. Pure.
 """
 
 # KEYS: an answer's. ARGV: what lies there, a token to put in its place or '', lease in ms. Replies with 1 if it did.
@@ -17,27 +17,20 @@ end
 """
 
 
-def set_if_nothing_lies_there(key: bytes, value: bytes, ttl_ms: int) -> bytes:
-    """Replies with what lies there, and nothing if nothing did. Redis 7 has it, and Valkey."""
-    ttl = b"%d" % ttl_ms
-    return b"*7\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nNX\r\n$3\r\nGET\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (
-        len(key),
-        key,
-        len(value),
-        value,
-        len(ttl),
-        ttl,
-    )
+_SET = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
+_SET_NX_GET = b"*7\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nNX\r\n$3\r\nGET\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
 
 
 def set_for(key: bytes, value: bytes, ttl_ms: int) -> bytes:
     """Whatever lies there."""
+    return _packed(_SET, key, value, ttl_ms)
+
+
+def set_if_nothing_lies_there(key: bytes, value: bytes, ttl_ms: int) -> bytes:
+    """Replies with what lies there, and nothing if nothing did. Redis 7 has it, and Valkey."""
+    return _packed(_SET_NX_GET, key, value, ttl_ms)
+
+
+def _packed(form: bytes, key: bytes, value: bytes, ttl_ms: int) -> bytes:
     ttl = b"%d" % ttl_ms
-    return b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (
-        len(key),
-        key,
-        len(value),
-        value,
-        len(ttl),
-        ttl,
-    )
+    return form % (len(key), key, len(value), value, len(ttl), ttl)

@@ -71,7 +71,7 @@ class StoreLine:
 
     def ask_for(self, waiter: Waiter, command: bytes) -> None:
         """The same, and the waiter is told when the reply is read, not in the next turn of the loop. It must be quick
-        and not fail; it costs a third of a future with a callback."""
+        and not fail; it costs less than a future with a callback."""
         wire = self._wire
         if wire is None:
             self._ask_early(waiter, command)

@@ -14,7 +14,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg,unused-ignore]
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     """Django's own page in the look of the others."""
 
     form = UserChangeForm
@@ -24,7 +24,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg,unus
 
 
 @admin.register(Group)
-class RoleAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc,unused-ignore]
+class RoleAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
     """What a role may do."""
 
     filter_horizontal = ()  # Django's two lists side by side are wider than the page

@@ -1,7 +1,5 @@
 """Builds what the client gets: head lines of good answers, and the JSON of errors. Nothing else makes error answers."""
 
-from functools import lru_cache
-
 import msgspec
 
 from routing.errors import MethodNotAllowed, Refusal
@@ -10,7 +8,6 @@ from routing.upstream.transport import Headers
 _PASSED_ON = frozenset({b"retry-after", b"retry-after-ms"})
 _PASSED_ON_PREFIXES = (b"openai-", b"x-ratelimit-")
 _REQUEST_IDS = frozenset({b"x-request-id", b"apim-request-id"})
-_REQUEST_ID = b"x-llmproxy-upstream-request-id"
 _REPLAYED_PREFIXES = (b"openai-", b"x-llmproxy-")
 JSON = (b"content-type", b"application/json")
 NO_RETRY = (b"x-should-retry", b"false")
@@ -29,22 +26,13 @@ def passed_on(upstream: Headers) -> Headers:
     kept: Headers = []
     identified = False  # Azure sends two ids, its own and OpenAI's
     for name, value in upstream:
-        shown_as = _shown_as(name)
-        if shown_as is _REQUEST_ID:
+        if name in _REQUEST_IDS:
             if not identified:
-                kept.append((_REQUEST_ID, value))
+                kept.append((b"x-llmproxy-upstream-request-id", value))
             identified = True
-        elif shown_as:
+        elif name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES):
             kept.append((name, value))
     return kept
-
-
-@lru_cache(maxsize=256)  # looking it up takes a fifth, and providers have few names
-def _shown_as(name: bytes) -> bytes:
-    """Under which name clients see a header; empty: they do not."""
-    if name in _REQUEST_IDS:
-        return _REQUEST_ID
-    return name if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES) else b""
 
 
 def replayed(shown: Headers) -> tuple[tuple[bytes, bytes], ...]:
